@@ -1,0 +1,1 @@
+"""The wire of splitbus: everything that moves bytes. Imports schemas only."""

@@ -1,0 +1,87 @@
+"""Births and deaths on retained topics, and who is alive by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from broker.bus import Bus, Message
+from schemas.errors import WireError
+from schemas.messages import Presence, PresenceState, Served
+from schemas.topics import Kind, Topics
+from schemas.wire import decode_map, encode_map
+
+
+@dataclass(slots=True)
+class Announcer:
+    """Says of one process that it lives, what it serves and, through the broker, that it died."""
+
+    kind: Kind
+    id: str
+    serves: tuple[Served, ...]
+    topics: Topics
+    state: PresenceState = PresenceState.ONLINE
+
+    def birth(self, session: str) -> Message:
+        """What is published after each connection: the state of this moment."""
+        return self._message(session, self.state)
+
+    def will(self, session: str) -> Message:
+        """What the broker publishes when the connection of that session breaks."""
+        return self._message(session, PresenceState.OFFLINE)
+
+    async def announce(self, bus: Bus, state: PresenceState) -> None:
+        """Publish a new state. When the link is down it is the next birth that says so."""
+        self.state = state
+        if bus.connected:
+            await bus.publish(self.birth(bus.session))
+
+    def _message(self, session: str, state: PresenceState) -> Message:
+        presence = Presence(kind=self.kind, id=self.id, session=session, state=state, serves=self.serves)
+        return Message(self.topics.presence(self.kind, self.id), encode_map(presence), qos=1, retain=True)
+
+
+@dataclass(slots=True)
+class Roster:
+    """Who is alive, from presence messages in the order of their arrival.
+
+    A death counts only for the birth of the same session: the broker may publish the will of an old
+    connection after the birth of the new one.
+    """
+
+    topics: Topics
+    _present: dict[tuple[str, str], Presence] = field(default_factory=dict)
+
+    def update(self, message: Message) -> Presence | None:
+        """Take one presence message; None when it is not one, or speaks of a session that is over."""
+        try:
+            address = self.topics.parse(message.topic)
+            if not message.payload:
+                self._present.pop((address.levels["kind"], address.levels["id"]), None)
+                return None
+            presence = decode_map(Presence, message.payload)
+            key = (address.levels["kind"], address.levels["id"])
+        except (WireError, KeyError):
+            return None
+        if key != (presence.kind, presence.id):
+            return None
+        known = self._present.get(key)
+        if presence.state is PresenceState.OFFLINE and known is not None and known.session != presence.session:
+            return None
+        self._present[key] = presence
+        return presence
+
+    def serving(self, model: str, line: str) -> list[Presence]:
+        """The workers online that serve a line of a model, whatever their interface."""
+        return [
+            presence
+            for presence in self._present.values()
+            if presence.kind == "worker"
+            and presence.state is PresenceState.ONLINE
+            and any(served.model == model and served.line == line for served in presence.serves)
+        ]
+
+    def all(self) -> list[Presence]:
+        """Everyone who ever announced, in whatever state."""
+        return list(self._present.values())
+
+

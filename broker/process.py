@@ -1,0 +1,73 @@
+"""How every command of splitbus starts and ends: event loop, signals, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+from schemas.errors import SplitbusError
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+
+
+def run_process(prog: str, main: Main, *, log_level: str = "info") -> int:
+    """Run `main(stop)` on uvloop where it is installed and return the exit code.
+
+    SIGTERM and the first SIGINT set `stop`, so that `main` can finish what it has begun; a second SIGINT
+    cancels it. A SplitbusError is said on stderr in one line and gives exit code 2.
+    """
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format=f"%(asctime)s {prog} %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("mqtt").setLevel(logging.ERROR)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_until_stopped(main))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except* SplitbusError as group:
+        for error in _leaves(group):
+            sys.stderr.write(f"{prog}: error: {error}\n")
+        return EXIT_BAD_INPUT
+    return EXIT_OK
+
+
+async def _until_stopped(main: Main) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    task = asyncio.current_task()
+
+    def on_interrupt() -> None:
+        if stop.is_set() and task is not None:
+            task.cancel()
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, on_interrupt)
+    try:
+        await main(stop)
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        raise KeyboardInterrupt from None
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform; asyncio's own loop does as well
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _leaves(group: BaseExceptionGroup[SplitbusError]) -> list[SplitbusError]:
+    found: list[SplitbusError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -1,0 +1,33 @@
+"""When to send an unanswered request again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class RetryTimer:
+    """Retransmission timeout from round-trip times, all in seconds (Jacobson and Karels; RFC 6298).
+
+    Only replies to requests that were sent once are samples (Karn's rule): a reply to a repeated one
+    could belong to either attempt.
+    """
+
+    initial_s: float = 0.25
+    floor_s: float = 0.03
+    cap_s: float = 2.0
+    smoothed_s: float | None = None
+    variation_s: float = 0.0
+
+    def sample(self, round_trip_s: float) -> None:
+        """Take one round-trip time."""
+        if self.smoothed_s is None:
+            self.smoothed_s, self.variation_s = round_trip_s, round_trip_s / 2
+            return
+        self.variation_s += (abs(self.smoothed_s - round_trip_s) - self.variation_s) / 4
+        self.smoothed_s += (round_trip_s - self.smoothed_s) / 8
+
+    def timeout(self, attempt: int) -> float:
+        """How long to wait for the reply to the attempt of that number, counted from 0; it doubles each time."""
+        base = self.initial_s if self.smoothed_s is None else self.smoothed_s + 4 * self.variation_s + self.floor_s
+        return min(self.cap_s, max(self.floor_s, base) * 2.0 ** min(attempt, 16))

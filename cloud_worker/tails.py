@@ -1,0 +1,186 @@
+"""The tail half of a split model: `Tail`, and how one is loaded from a bundle.
+
+This is the cloud's part of the SplitModelExecutor; the edge's part is `edge_node.heads`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from cloud_worker.compute import ComputeThread
+from schemas.bundle import FULL, TAIL, Manifest, OperatingPoint
+from schemas.bundle_files import Bundle
+from schemas.codecs import Codec
+from schemas.errors import TensorError, UntrustedError
+from schemas.messages import Answer
+from schemas.tensor import Array
+
+Part = Literal["tail", "full"]
+FILES: dict[Part, str] = {"tail": TAIL, "full": FULL}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Samples of one node at one operating point of the manifest, each still compressed."""
+
+    point: OperatingPoint
+    payloads: tuple[bytes, ...]
+
+
+Answers = tuple[Answer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TailResult:
+    """What a batch came to."""
+
+    frames: tuple[Answers | Exception, ...]
+    """For each frame, in order: one answer a payload, or why there are none."""
+    compute_s: float
+    """From the first payload decoded to the last answer, seconds."""
+
+
+class Tail(Protocol):
+    """Finishes frames of one model pair."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The pair that it belongs to."""
+
+    async def run(self, part: Part, frames: Sequence[Frame]) -> TailResult:
+        """Finish frames of one part together, without blocking the event loop.
+
+        A frame that cannot be finished has its exception in the result, DecodeError when its payload is not
+        what its codec makes; raising fails the whole batch. The caller runs one batch at a time.
+        """
+
+
+class Program(Protocol):
+    """A part of a model, ready to run."""
+
+    def run(self, batch: Array) -> Array:
+        """Logits, float32 (n, labels), for inputs of shape (n, ...)."""
+
+
+class SplitTail:
+    """The tail of a bundle, and the full model where an operating point needs it, on one compute thread.
+
+    Answers are softmax(logits / temperature) by the manifest's temperature for the part. A batch of more
+    than `max_batch` samples runs in pieces.
+    """
+
+    def __init__(
+        self, manifest: Manifest, programs: Mapping[Part, Program], thread: ComputeThread, max_batch: int
+    ) -> None:
+        self._manifest = manifest
+        self._programs, self._thread, self._max_batch = programs, thread, max_batch
+        self._codecs: dict[int, Codec] = {point.id: manifest.codec(point) for point in manifest.points}
+
+    @property
+    def manifest(self) -> Manifest:
+        """The pair that it belongs to."""
+        return self._manifest
+
+    async def run(self, part: Part, frames: Sequence[Frame]) -> TailResult:
+        """Finish frames of one part together; see Tail.run."""
+        return await self._thread.call(lambda: self._compute(part, frames))
+
+    def _compute(self, part: Part, frames: Sequence[Frame]) -> TailResult:
+        started = time.perf_counter()
+        decoded = [self._decode(frame) for frame in frames]
+        rows = [row for inputs in decoded if not isinstance(inputs, Exception) for row in inputs]
+        answers = iter(self._answers(part, rows))
+        ends = tuple(
+            inputs if isinstance(inputs, Exception) else _whole(list(itertools.islice(answers, len(inputs))))
+            for inputs in decoded
+        )
+        return TailResult(ends, time.perf_counter() - started)
+
+    def _decode(self, frame: Frame) -> list[Array] | Exception:
+        """Model inputs of each payload, or what is wrong with the first that has none."""
+        codec = self._codecs[frame.point.id]
+        try:
+            tensors = [codec.decode(payload) for payload in frame.payloads]
+            if frame.point.part == "full":
+                return [self._manifest.preprocess.apply(tensor) for tensor in tensors]
+        except Exception as error:  # noqa: BLE001  no payload may fail another frame, whatever a codec raises
+            return error
+        return tensors
+
+    def _answers(self, part: Part, rows: list[Array]) -> list[Answer | Exception]:
+        scale = self._manifest.tail_temperature if part == "tail" else self._manifest.full_temperature
+        answers: list[Answer | Exception] = []
+        for start in range(0, len(rows), self._max_batch):
+            logits = self._programs[part].run(np.stack(rows[start : start + self._max_batch]))
+            answers += (_answer(row) for row in logits.astype(np.float64) / scale)
+        return answers
+
+
+class NoOpTail:
+    """Answers label 0 with confidence 1 to every payload and computes nothing: what is left is the round trip."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    @property
+    def manifest(self) -> Manifest:
+        """The pair whose frames it takes."""
+        return self._manifest
+
+    async def run(self, part: Part, frames: Sequence[Frame]) -> TailResult:
+        """See Tail.run; takes no time."""
+        del part
+        answer = Answer(label=0, confidence=1.0)
+        return TailResult(tuple((answer,) * len(frame.payloads) for frame in frames), 0.0)
+
+
+async def load_tail(bundle: Bundle, thread: ComputeThread, *, max_batch: int, trusted: bool) -> SplitTail:
+    """The bundle's tail, run once at batch 1 and at `max_batch`, on the thread where it will stay.
+
+    Raises UntrustedError unless `trusted`: torch's loader unpickles parts of a .pt2, so the file is code.
+    Raises MissingFileError or DigestError for a file that is not the manifest's, and BundleError when a
+    program cannot be loaded or its inputs and outputs are not the manifest's.
+    """
+    if not trusted:
+        msg = (
+            f"{bundle.path} is not signed, and a .pt2 file can run any code when it is loaded; give "
+            "--trust-unsigned when you built this bundle yourself or know who did"
+        )
+        raise UntrustedError(msg)
+    programs = await thread.call(lambda: _load_programs(bundle, max_batch))
+    return SplitTail(bundle.manifest, programs, thread, max_batch)
+
+
+def _load_programs(bundle: Bundle, max_batch: int) -> dict[Part, Program]:
+    from cloud_worker.programs import TorchProgram  # noqa: PLC0415  torch, which only a real worker needs
+
+    manifest = bundle.manifest
+    inputs = {"tail": manifest.cut, "full": manifest.preprocess.output_spec(manifest.sample)}
+    parts = sorted({point.part for point in manifest.points})
+    return {
+        part: TorchProgram(
+            bundle.read(FILES[part]), FILES[part], inputs[part], labels=len(manifest.labels), max_batch=max_batch
+        )
+        for part in parts
+    }
+
+
+def _whole(rows: list[Answer | Exception]) -> Answers | Exception:
+    """A frame's answers, or the first of its exceptions."""
+    answers = tuple(row for row in rows if isinstance(row, Answer))
+    return answers if len(answers) == len(rows) else next(row for row in rows if isinstance(row, Exception))
+
+
+def _answer(logits: Array) -> Answer | Exception:
+    """Label and probability of one row of logits over temperature."""
+    if not np.isfinite(logits).all():
+        return TensorError("the logits are not finite; the payload decodes to values that the model cannot take")
+    powers = np.exp(logits - logits.max())
+    label = int(powers.argmax())
+    return Answer(label=label, confidence=min(1.0, float(powers[label] / powers.sum())))

@@ -1,0 +1,1 @@
+"""Reference bundles and the scripts that train them."""

@@ -1,0 +1,159 @@
+"""Write the bundle of a finished training run.
+
+    python -m models.fashion_mnist.export --weights DIR --out models/fashion_mnist/bundle [--data DIR]
+
+Everything is written into a folder beside the target and checked there, then renamed: the target is the old bundle or
+the whole new one. Needs litert-torch and an interpreter (ai-edge-litert).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from models.fashion_mnist import calibrate, check, data, freeze
+from models.fashion_mnist.report import Run, load
+from models.fashion_mnist.train import outputs
+from schemas.bundle import FULL, HEAD_NUMPY, HEAD_TFLITE, MANIFEST, TAIL, Manifest, seal
+from schemas.codecs import open_codec
+from schemas.preprocess import Preprocess
+from schemas.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    from schemas.tensor import Array
+
+VERSION = "1.0.0"
+SAMPLE = TensorSpec(dtype="uint8", shape=(28, 28, 1))
+PREPROCESS = Preprocess(mean=(data.MEAN,), std=(data.STD,))
+
+
+def write_files(run: Run, folder: Path) -> None:
+    """The four files of the pair."""
+    bottleneck = run.pair.bottleneck
+    image, cut = torch.zeros(1, 1, 28, 28), torch.zeros(1, bottleneck.channels, 7, 7)
+    head = freeze.folded(run.pair.head)
+    freeze.write_tflite(head, image, folder / HEAD_TFLITE)
+    freeze.write_npz(head, image, folder / HEAD_NUMPY)
+    freeze.write_pt2(freeze.folded(run.pair.tail), cut, folder / TAIL)
+    freeze.write_pt2(freeze.folded(run.full), image, folder / FULL)
+
+
+@torch.inference_mode()
+def cuts(run: Run, part: data.Labelled) -> Array:
+    """Unquantised cut tensors float32 (N, channels, 7, 7) of a part."""
+    return torch.cat([run.pair.head(batch)[0] for batch in data.batches(part.images)]).numpy()
+
+
+def operating_points(run: Run, part: data.Labelled) -> list[dict[str, Any]]:
+    """0: the bottleneck's levels; 1: the same cut through the baseline; 2: the raw image to the unsplit model."""
+    bottleneck, spec = run.pair.bottleneck, cut_spec(run)
+    tensors, images = cuts(run, part), part.images[..., None]
+    levels = {"bits": bottleneck.bits, "scale": [bottleneck.scale], "zero": [bottleneck.zero]}
+
+    def point(which: str, codec_id: str, config: dict[str, Any]) -> dict[str, Any]:
+        codec = open_codec(codec_id, spec if which == "tail" else SAMPLE, config)
+        sizes = [len(codec.encode(array)) for array in (tensors if which == "tail" else images)]
+        return {"part": which, "codec": codec_id, "config": config, "mean_bytes": round(float(np.mean(sizes)), 2)}
+
+    rows = (
+        point("tail", "affine", levels),
+        point("tail", "minmax_u8", {}),
+        point("full", "input", {"format": "webp"}),
+    )
+    return [{"id": index, **row} for index, row in enumerate(rows)]
+
+
+def cut_spec(run: Run) -> TensorSpec:
+    """The cut as the manifest states it."""
+    return TensorSpec(dtype="float32", shape=(run.pair.bottleneck.channels, 7, 7))
+
+
+def fields(run: Run, split: data.Split, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The manifest but for its interface digest. Every calibrated number comes from the calibration part."""
+    found = outputs(run.full, run.pair, split.calibration)
+    temperature, threshold = run.report["temperature"], run.report["threshold"]
+    sure = calibrate.softmax(found.exit, temperature["exit"]).max(axis=1) >= threshold
+    validation, macs = run.report["validation"], run.report["macs"]
+    return {
+        "name": "fashion_mnist",
+        "edge_version": VERSION,
+        "cloud_version": VERSION,
+        "sample": SAMPLE.model_dump(),
+        "preprocess": PREPROCESS.model_dump(),
+        "labels": data.LABELS,
+        "cut": cut_spec(run).model_dump(),
+        "points": operating_points(run, split.calibration),
+        "exit": {"temperature": temperature["exit"], "threshold": threshold, "coverage": round(float(sure.mean()), 4)},
+        "tail_temperature": temperature["tail"],
+        "full_temperature": temperature["full"],
+        "profile": {
+            "head_macs": macs["head"],
+            "tail_macs": macs["tail"],
+            "full_macs": macs["full"],
+            "exit_accuracy": validation["exit"],
+            "split_accuracy": validation["tail"],
+            "full_accuracy": validation["full"],
+        },
+        "files": files,
+        "pairing": freeze.weights_digest(run.full),
+    }
+
+
+def entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and digest of every file in the folder, by name."""
+    found = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return {name: {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()} for name, raw in found.items()}
+
+
+def export(run: Run, split: data.Split, target: Path) -> Manifest:
+    """Build, check and put in place.
+
+    Raises check.MismatchError, and leaves the target alone, when a file answers otherwise than its module.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        write_files(run, temporary)
+        check.files_agree(run, split.calibration.images[:65], temporary)
+        manifest = seal(fields(run, split, entries(temporary)))
+        (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+        temporary.chmod(0o755)
+        _replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename over; a bundle that was there goes aside first and is removed after."""
+    aside = temporary.with_name(f"{temporary.name}.old")
+    if target.exists():
+        target.rename(aside)
+    temporary.rename(target)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Export and print what was written."""
+    parser = argparse.ArgumentParser(prog="python -m models.fashion_mnist.export", description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER, help="folder with the four IDX files")
+    parser.add_argument("--weights", type=Path, default=Path("build/fashion_mnist"), help="where the training wrote")
+    parser.add_argument("--out", type=Path, default=Path("models/fashion_mnist/bundle"))
+    args = parser.parse_args(argv)
+    manifest = export(load(args.weights), data.read_split(args.data), args.out)
+    for name, entry in manifest.files.items():
+        print(f"{name:12} {entry.size:9,} bytes  {entry.sha256[:16]}")
+    for point in manifest.points:
+        print(f"point {point.id}: {point.part} through {point.codec}, {point.mean_bytes} bytes")
+    print(f"interface {manifest.interface[:16]}")
+
+
+if __name__ == "__main__":
+    main()
