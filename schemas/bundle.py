@@ -163,9 +163,7 @@ class Manifest(Record):
             "format": self.format,
             "labels": self.labels,
             "pairing": self.pairing,
-            "points": [
-                {"codec": p.codec, "config": p.config, "id": p.id, "part": p.part} for p in self.points
-            ],
+            "points": [{"codec": p.codec, "config": p.config, "id": p.id, "part": p.part} for p in self.points],
             "preprocess": self.preprocess.model_dump(mode="json"),
             "sample": self.sample.model_dump(mode="json"),
         }

@@ -118,8 +118,8 @@ class NotConnectedError(LinkError):
 class NoReplyError(LinkError):
     """Nobody answered a request by its deadline."""
 
-    def __init__(self, topic: str, attempts: int, waited_s: float) -> None:
-        self.topic, self.attempts, self.waited_s = topic, attempts, waited_s
+    def __init__(self, topic: str, attempts: int, waited_s: float, bytes_up: int) -> None:
+        self.topic, self.attempts, self.waited_s, self.bytes_up = topic, attempts, waited_s, bytes_up
         super().__init__(
             f"no reply to {topic} after {attempts} attempts in {waited_s * 1e3:.0f} ms; see whether a worker serves it"
         )

@@ -106,8 +106,7 @@ def check_id(value: str, what: str) -> str:
     """Return `value` when it can be one topic level. Raises ConfigError, naming it, otherwise."""
     if _LEVEL.fullmatch(value) is None:
         msg = (
-            f"{what} {value[:200]!r} cannot be a topic level; "
-            "use 1 to 64 letters, digits, dots, dashes or underscores"
+            f"{what} {value[:200]!r} cannot be a topic level; use 1 to 64 letters, digits, dots, dashes or underscores"
         )
         raise ConfigError(msg)
     return value

@@ -68,7 +68,7 @@ def decode_reply(data: bytes) -> Reply:
             "queue_us": items[3],
             "compute_us": items[4],
             "batch": items[5],
-            "detail": items[6] if len(items) > 6 else "",
+            **({"detail": items[6]} if items[6:] else {}),
         },
     )
 

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import io
+import struct
+import tracemalloc
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from schemas.codecs.input import Input
+from schemas.errors import ConfigError, DecodeError
+from schemas.tensor import TensorSpec
+from tests.schemas.samples import COLOUR, GREY, INPUT, pixels
+
+MOST_MEMORY = 1 << 20
+"""What refusing a hostile payload for a small sample may allocate at most."""
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"format": "png"},
+    "webp": {"format": "webp"},
+    "jpeg": {"format": "jpeg", "quality": 90},
+}
+
+
+def spec_of(height: int, width: int, colours: int) -> TensorSpec:
+    return TensorSpec(dtype="uint8", shape=(height, width, colours))
+
+
+def saved(image: Image.Image, format_: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format_.upper(), **options)
+    return file.getvalue()
+
+
+def picture(mode: str, size: tuple[int, int] = (7, 6)) -> Image.Image:
+    return Image.fromarray(pixels((size[1], size[0], 3))).convert(mode)
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png(width: int, height: int, *, depth: int = 8, colour: int = 2, extra: bytes = b"", data: bytes = b"") -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IDAT", data or zlib.compress(bytes((1 + 3 * 7) * 6)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + body + chunk(b"IEND", b"")
+
+
+def refused(codec: Input, payload: bytes) -> str:
+    """The message with which a payload is refused, cheaply."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecodeError) as caught:
+            codec.decode(payload)
+        assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY
+    finally:
+        tracemalloc.stop()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("format_", ["png", "webp"])
+@given(shape=st.tuples(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 3])), data=st.data())
+def test_without_a_quality_every_pixel_comes_back(
+    format_: str, shape: tuple[int, int, int], data: st.DataObject
+) -> None:
+    spec = spec_of(*shape)
+    seed = data.draw(st.binary(min_size=1, max_size=40))
+    array = np.resize(np.frombuffer(seed, np.uint8), shape)
+    codec = Input(spec, FORMATS[format_])
+    assert codec.decode(codec.encode(array)).tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("config", INPUT.values(), ids=INPUT)
+def test_a_lossy_picture_stays_close(config: dict[str, Any]) -> None:
+    for spec in (spec_of(32, 40, 1), spec_of(32, 40, 3)):
+        array = np.indices(spec.shape).sum(axis=0).astype(np.uint8)
+        codec = Input(spec, config)
+        error = np.abs(codec.decode(codec.encode(array)).astype(int) - array.astype(int))
+        assert error.mean() <= (4 if "quality" in config else 0)
+
+
+@pytest.mark.parametrize("config", INPUT.values(), ids=INPUT)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (1, 300, 3), (300, 1, 3), (33, 33, 3), (64, 64, 1)])
+def test_noise_at_the_best_quality_stays_under_the_promised_size(
+    config: dict[str, Any], shape: tuple[int, int, int]
+) -> None:
+    best = {**config, "quality": 100} if "quality" in config else config
+    spec = spec_of(*shape)
+    noise = (pixels(shape).astype(int) * 97 % 256).astype(np.uint8)
+    codec = Input(spec, best)
+    payload = codec.encode(noise)
+    assert len(payload) <= codec.max_payload
+    assert codec.decode(payload).shape == shape
+
+
+def test_a_header_that_claims_60000_by_60000_is_refused_before_any_pixel() -> None:
+    refused(Input(COLOUR, {"format": "png"}), png(60_000, 60_000))
+    assert "9000x9000" in refused(Input(COLOUR, {"format": "png"}), png(9000, 9000))
+
+
+def test_more_pixels_than_the_header_says_are_never_inflated() -> None:
+    codec = Input(COLOUR, {"format": "png"})
+    bomb = zlib.compress(bytes(3 << 20), 9)
+    assert len(bomb) < codec.max_payload
+    tracemalloc.start()
+    assert codec.decode(png(7, 6, data=bomb)).shape == COLOUR.shape
+    assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", [b"zTXt", b"iCCP", b"tEXt", b"eXIf", b"PLTE", b"acTL"])
+def test_a_png_with_other_chunks_is_refused_unread(name: bytes) -> None:
+    packed = b"name\0\0" + zlib.compress(bytes(1 << 20), 9)
+    assert "not one whole png" in refused(Input(COLOUR, {"format": "png"}), png(7, 6, extra=chunk(name, packed)))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("other", ["png", "webp", "jpeg", "gif", "bmp", "tiff", "ppm", "ico"])
+def test_another_format_is_refused(format_: str, other: str) -> None:
+    payload = saved(picture("RGB"), other)
+    if other != format_:
+        refused(Input(COLOUR, FORMATS[format_]), payload)
+
+
+@pytest.mark.parametrize(
+    ("format_", "mode"),
+    [("png", mode) for mode in ("1", "P", "L", "LA", "RGBA", "I;16")]
+    + [("webp", "RGBA"), ("jpeg", "L"), ("jpeg", "CMYK")],
+)
+def test_another_mode_is_refused(format_: str, mode: str) -> None:
+    image = picture("I").convert("I;16") if mode == "I;16" else picture(mode)
+    if mode == "RGBA":
+        image.putalpha(128)
+    refused(Input(COLOUR, FORMATS[format_]), saved(image, format_))
+
+
+@pytest.mark.parametrize(("depth", "colour"), [(16, 2), (4, 0), (2, 0), (1, 0), (16, 0)])
+def test_another_bit_depth_is_refused(depth: int, colour: int) -> None:
+    spec = COLOUR if colour else GREY
+    refused(Input(spec, {"format": "png"}), png(7, 6, depth=depth, colour=colour))
+
+
+@pytest.mark.parametrize("format_", ["jpeg", "png"])
+def test_colour_is_refused_where_grey_is_expected(format_: str) -> None:
+    refused(Input(GREY, FORMATS[format_]), saved(picture("RGB"), format_))
+
+
+@pytest.mark.parametrize("format_", ["webp", "png"])
+def test_an_animation_is_refused(format_: str) -> None:
+    frames = [Image.new("RGB", (7, 6), colour) for colour in ("red", "blue", "green")]
+    payload = saved(frames[0], format_, save_all=True, append_images=frames[1:])
+    refused(Input(COLOUR, FORMATS[format_]), payload)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("size", [(6, 7), (7, 7), (1, 1), (14, 12)])
+def test_another_size_is_refused_with_both(format_: str, size: tuple[int, int]) -> None:
+    message = refused(Input(COLOUR, FORMATS[format_]), saved(picture("RGB", size), format_))
+    assert f"{size[0]}x{size[1]}" in message
+    assert "7x6" in message
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_payload_over_the_promised_size_is_refused_unread(format_: str) -> None:
+    codec = Input(COLOUR, FORMATS[format_])
+    message = refused(codec, codec.encode(pixels(COLOUR.shape)) + bytes(65_536))
+    assert f"at most {codec.max_payload} bytes" in message
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_prefix_that_is_padded_to_the_end_mark_is_refused_or_of_the_right_shape(format_: str) -> None:
+    codec = Input(COLOUR, FORMATS[format_])
+    whole = codec.encode(pixels(COLOUR.shape))
+    end = {"png": whole[-12:], "jpeg": whole[-2:], "webp": b""}[format_]
+    for length in range(len(whole) - len(end)):
+        try:
+            assert codec.decode(whole[:length] + end).shape == COLOUR.shape
+        except DecodeError as error:
+            assert str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, "format"),
+        ({"format": "gif"}, "format"),
+        ({"format": "PNG"}, "format"),
+        ({"format": "png", "quality": 90}, "png is lossless; leave quality out"),
+        ({"format": "jpeg"}, "jpeg needs a quality"),
+        ({"format": "jpeg", "quality": 0}, "quality"),
+        ({"format": "webp", "quality": 101}, "quality"),
+        ({"format": "webp", "quality": "80"}, "quality"),
+        ({"format": "webp", "quality": True}, "quality"),
+        ({"format": "webp", "lossless": True}, "lossless"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused_by_field(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"codec input: .*{message}|codec input: {message}"):
+        Input(COLOUR, config)
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (6, 7, 2), (6, 7, 4), (1, 6, 7, 3)])
+def test_a_sample_that_is_no_picture_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"takes uint8\[height, width, 1 or 3\]"):
+        Input(TensorSpec(dtype="uint8", shape=shape), {"format": "png"})
+
+
+@pytest.mark.parametrize(("format_", "side"), [("webp", 16_384), ("jpeg", 65_501)])
+def test_a_side_that_the_format_cannot_hold_is_refused_with_the_remedy(format_: str, side: int) -> None:
+    with pytest.raises(ConfigError, match=f"takes sides up to {side - 1}.*; use png"):
+        Input(spec_of(1, side, 3), FORMATS[format_])
+    codec = Input(spec_of(1, side - 1, 1), FORMATS[format_])
+    assert codec.decode(codec.encode(np.zeros((1, side - 1, 1), np.uint8))).shape == (1, side - 1, 1)
