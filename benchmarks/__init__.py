@@ -1,0 +1,1 @@
+"""Measurements of splitbus, and the emulated links that they run over."""

@@ -1,0 +1,54 @@
+"""`python -m benchmarks NAME [--json]`: measure one thing; exit code 1 when a target is missed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import sys
+from collections.abc import Sequence
+
+from benchmarks.report import Report
+from broker.process import loop_factory
+from schemas.errors import SplitbusError
+
+BENCHMARKS = {
+    "demo": "the whole pipeline on the committed images, with a table at the end",
+    "failover": "kill -9 one of two workers under load, again and again",
+    "footprint": "memory and start-up time of an edge process",
+    "kpi": "latency, bytes, cost and accuracy of each mode over an emulated mobile link",
+    "overhead": "bytes of an inference beyond the compressed tensor",
+    "roundtrip": "one frame in flight through splitbus against a bare aiomqtt echo",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: one subcommand a benchmark, each with options of its own."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, what in BENCHMARKS.items():
+        command = commands.add_parser(name, help=what, description=what)
+        command.add_argument("--json", action="store_true", help="print one JSON object and nothing else on stdout")
+        importlib.import_module(f"benchmarks.{name}").add_options(command)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one benchmark. Exit code 0, 1 when a target is missed, 2 for bad input, 130 after Ctrl-C."""
+    options = build_parser().parse_args(argv)
+    module = importlib.import_module(f"benchmarks.{options.name}")
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            report: Report = runner.run(module.run(options))
+    except SplitbusError as error:
+        sys.stderr.write(f"benchmarks {options.name}: error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; every process that was started has been ended\n")
+        return 130
+    report.print(as_json=options.json)
+    return 0 if all(target.ok for target in report.targets) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
