@@ -27,13 +27,11 @@ class BrokerAddress:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            msg = f"broker URL cannot be read: {error}; write mqtt://host:1883"
-            raise ConfigError(msg) from None
-        if parts.scheme not in _PORTS or not parts.hostname or parts.path not in {"", "/"} or parts.query:
-            shown = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
-            msg = f"broker URL {shown!r} is not one; write mqtt://host:1883, or mqtts:// for TLS"
-            raise ConfigError(msg)
+        except ValueError:
+            raise ConfigError(_refusal(url)) from None
+        rest = (parts.path.removeprefix("/"), parts.query, parts.fragment)
+        if parts.scheme not in _PORTS or not parts.hostname or port == 0 or any(rest):
+            raise ConfigError(_refusal(url))
         return cls(
             host=parts.hostname,
             port=_PORTS[parts.scheme] if port is None else port,
@@ -43,4 +41,14 @@ class BrokerAddress:
         )
 
     def __str__(self) -> str:
-        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+
+def _refusal(url: str) -> str:
+    """Name the URL by what cannot be a password: a `/` in one moves it into the host, the port or the path."""
+    shown = "with a user or a password" if "@" in url else repr(url)
+    return (
+        f"broker URL {shown} cannot be read; write mqtt://[user:password@]host:1883, or mqtts:// for TLS, "
+        "with every / ? # @ : % of a password percent-encoded"
+    )

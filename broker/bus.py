@@ -99,7 +99,7 @@ class Bus(Protocol):
 
         At QoS 0 returns when it is written, at QoS 1 when the broker has acknowledged it. Raises
         NotConnectedError when the connection is down or goes down meanwhile, BrokerRefusedError when the
-        broker answers with an error code.
+        broker answers with an error code, TooLargeError over the broker's own limit.
         """
 
     def subscribe(

@@ -32,6 +32,7 @@ class Faults:
 class _Member:
     bus: MemoryBus
     inbox: Inbox
+    qos: QoS
 
 
 class MemoryBroker:
@@ -64,7 +65,7 @@ class MemoryBroker:
         if group is None:
             for message in self._retained.values():
                 if matches(topic_filter, message.topic):
-                    member.bus.receive(member.inbox, message)
+                    member.bus.receive(member, message)
 
     def leave(self, member: _Member) -> None:
         """Remove a subscription."""
@@ -84,14 +85,14 @@ class MemoryBroker:
             if not matches(topic_filter, message.topic):
                 continue
             if group is None:
-                member.bus.receive(member.inbox, message)
+                member.bus.receive(member, message)
             else:
                 groups.setdefault(member.inbox.filter, []).append(member)
         for key, members in groups.items():
             turn = self._turns.get(key, 0)
             self._turns[key] = turn + 1
             chosen = members[turn % len(members)]
-            chosen.bus.receive(chosen.inbox, message)
+            chosen.bus.receive(chosen, message)
 
 
 class MemoryBus:
@@ -131,7 +132,9 @@ class MemoryBus:
         await self._up.wait()
 
     def connect(self) -> None:
-        """Come (back) up: subscriptions are restored, then the birth is published."""
+        """Come (back) up: subscriptions are restored, then the birth is published. Harmless when up."""
+        if self.connected:
+            return
         self._session = secrets.token_hex(4)
         self._connects += 1
         for member in self._members:
@@ -162,9 +165,8 @@ class MemoryBus:
     @asynccontextmanager
     async def subscribe(self, topic_filter: str, *, qos: QoS = 0, limit: int = 1024) -> AsyncIterator[Subscription]:
         """Deliveries of a filter for as long as the context lasts."""
-        del qos
         refuse_repeat(topic_filter, [member.inbox.filter for member in self._members])
-        member = _Member(self, Inbox(topic_filter, limit))
+        member = _Member(self, Inbox(topic_filter, limit), qos)
         self._members.append(member)
         if self.connected:
             self._broker.join(member)
@@ -175,10 +177,11 @@ class MemoryBus:
             self._broker.leave(member)
             member.inbox.close()
 
-    def receive(self, inbox: Inbox, message: Message) -> None:
-        """Put a message from the broker into one subscription's queue."""
+    def receive(self, member: _Member, message: Message) -> None:
+        """Put a message from the broker into one subscription's queue, at the lower of both QoS."""
         self._received += 1
-        inbox.put(Delivery(message, lambda: None))
+        granted: QoS = 1 if message.qos and member.qos else 0
+        member.inbox.put(Delivery(replace(message, qos=granted), lambda: None))
 
     def statistics(self) -> BusStatistics:
         """Counters since the start."""

@@ -55,12 +55,14 @@ class Roster:
         """Take one presence message; None when it is not one, or speaks of a session that is over."""
         try:
             address = self.topics.parse(message.topic)
+            if address.what != "presence":
+                return None
             if not message.payload:
                 self._present.pop((address.levels["kind"], address.levels["id"]), None)
                 return None
             presence = decode_map(Presence, message.payload)
             key = (address.levels["kind"], address.levels["id"])
-        except (WireError, KeyError):
+        except WireError:
             return None
         if key != (presence.kind, presence.id):
             return None

@@ -26,16 +26,20 @@ def run_process(prog: str, main: Main, *, log_level: str = "info") -> int:
         level=log_level.upper(), stream=sys.stderr, format=f"%(asctime)s {prog} %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("mqtt").setLevel(logging.ERROR)
+    failures: list[SplitbusError] = []
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_until_stopped(main))
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except* KeyboardInterrupt:
+        return_code = 128 + signal.SIGINT
     except* SplitbusError as group:
-        for error in _leaves(group):
-            sys.stderr.write(f"{prog}: error: {error}\n")
-        return EXIT_BAD_INPUT
-    return EXIT_OK
+        return_code = EXIT_BAD_INPUT
+        failures = _leaves(group)
+    else:
+        return_code = EXIT_OK
+    for failure in failures:
+        sys.stderr.write(f"{prog}: error: {failure}\n")
+    return return_code
 
 
 async def _until_stopped(main: Main) -> None:
@@ -58,7 +62,8 @@ async def _until_stopped(main: Main) -> None:
         raise KeyboardInterrupt from None
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes event loops: uvloop where it is installed, None for asyncio's own."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform; asyncio's own loop does as well
     except ImportError:

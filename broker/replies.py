@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from broker.bus import Bus, Message, QoS
 from broker.packets import publish_size
@@ -21,7 +22,10 @@ from broker.rto import RetryTimer
 from schemas.errors import NoReplyError, NotConnectedError
 
 _REMEMBERED = 4096
-_RECONNECT_POLL_S = 0.05
+_CLOCK_S = 0.001
+"""Resolution of uvloop's clock; so much before the deadline nothing is sent any more."""
+_NAP_S = 0.005
+_LONGEST_EXPIRY_S = 0xFFFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,24 @@ class RequesterStatistics:
     pending: int
 
 
+@dataclass(slots=True)
+class _Request:
+    """One request under way."""
+
+    message: Message
+    reply: asyncio.Future[Message]
+    started: float = field(default_factory=time.perf_counter)
+    sent_at: float = 0.0
+    attempts: int = 0
+    """Frames that went out."""
+    sendings: int = 0
+    """Those that may have gone out, too: the connection broke meanwhile."""
+    bytes_up: int = 0
+
+    def waited_s(self) -> float:
+        return time.perf_counter() - self.started
+
+
 class Requester:
     """Asks on any topic, takes the replies on one. Use `open_requester`."""
 
@@ -69,32 +91,26 @@ class Requester:
         """Send a request until it is answered; `deadline` is a time of the running loop's clock, in seconds.
 
         Each attempt carries what is left until the deadline as its message expiry, rounded up. Raises
-        NoReplyError at the deadline, also when the link was down all that time; exactly one of reply and
-        error comes, and a reply that comes later is counted and dropped.
+        NoReplyError at the deadline, also when the link was down all that time, and what `Bus.publish` raises
+        where the broker will not have the message. Exactly one of reply and error comes; a reply that comes
+        later is counted and dropped.
         """
         loop = asyncio.get_running_loop()
-        correlation = self._correlation()
-        request = Message(topic, payload, qos=qos, correlation=correlation)
-        future: asyncio.Future[Message] = loop.create_future()
-        self._pending[correlation] = future
-        self._asked += 1
-        started, attempts, sent = loop.time(), 0, 0
+        request = _Request(Message(topic, payload, qos=qos, correlation=self._correlation()), loop.create_future())
+        correlation, reply = self._begin(request)
         try:
-            while (left := deadline - loop.time()) > 0:
-                frame = replace(request, expiry_s=math.ceil(left))
-                if not await self._attempt(frame, left):
-                    continue
-                sent += publish_size(frame)
-                attempts += 1
-                reply = await self._reply_within(future, min(deadline, loop.time() + self.timer.timeout(attempts - 1)))
-                if reply is not None:
-                    return self._done(reply, attempts, loop.time() - started, sent)
-            self._unanswered += 1
-            raise NoReplyError(topic, attempts, loop.time() - started)
+            while not reply.done() and deadline - loop.time() > _CLOCK_S:
+                if await self._attempt(request, deadline):
+                    patience = min(deadline - loop.time(), self.timer.timeout(request.attempts - 1))
+                    await asyncio.wait({reply}, timeout=max(0.0, patience))
+            if not reply.done():
+                self._unanswered += 1
+                raise NoReplyError(topic, request.attempts, request.waited_s(), request.bytes_up)
+            return self._done(request)
         finally:
-            self._retried += max(0, attempts - 1)
+            self._retried += max(0, request.attempts - 1)
             del self._pending[correlation]
-            self._remember(correlation, answered=future.done() and not future.cancelled())
+            self._remember(correlation, answered=reply.done())
 
     def statistics(self) -> RequesterStatistics:
         """Counters since the start."""
@@ -119,29 +135,43 @@ class Requester:
         else:
             self._late += 1
 
-    async def _attempt(self, frame: Message, left_s: float) -> bool:
-        """Publish once; when the link is down wait for it instead, at most as long as is left."""
+    def _begin(self, request: _Request) -> tuple[bytes, asyncio.Future[Message]]:
+        correlation = request.message.correlation or b""
+        self._pending[correlation] = request.reply
+        self._asked += 1
+        return correlation, request.reply
+
+    async def _attempt(self, request: _Request, deadline: float) -> bool:
+        """Publish once, or, when the link is down, wait for it and return False; until the deadline at the longest."""
+        left_s = deadline - asyncio.get_running_loop().time()
+        frame = replace(request.message, expiry_s=math.ceil(min(left_s, _LONGEST_EXPIRY_S)))
+        request.sendings += 1
+        request.sent_at = time.perf_counter()
         try:
-            await self._bus.publish(frame)
+            async with asyncio.timeout_at(deadline):
+                await self._bus.publish(frame)
         except NotConnectedError:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(_RECONNECT_POLL_S, left_s)):
-                    await self._bus.wait_connected()
-                    await asyncio.sleep(0)
+            await self._until_connected(deadline)
             return False
+        except TimeoutError:
+            pass  # it may have been sent
+        request.attempts += 1
+        request.bytes_up += publish_size(frame)
         return True
 
-    async def _reply_within(self, future: asyncio.Future[Message], until: float) -> Message | None:
+    async def _until_connected(self, deadline: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                return await asyncio.shield(future)
-        return None
+            async with asyncio.timeout_at(deadline):
+                if self._bus.connected:  # it is about to notice
+                    await asyncio.sleep(_NAP_S)
+                await self._bus.wait_connected()
 
-    def _done(self, reply: Message, attempts: int, waited_s: float, sent: int) -> Answered:
+    def _done(self, request: _Request) -> Answered:
         self._answered += 1
-        if attempts == 1:
-            self.timer.sample(waited_s)
-        return Answered(reply, attempts, waited_s, sent, publish_size(reply))
+        if request.sendings == 1:
+            self.timer.sample(time.perf_counter() - request.sent_at)
+        reply = request.reply.result()
+        return Answered(reply, request.attempts, request.waited_s(), request.bytes_up, publish_size(reply))
 
     def _correlation(self) -> bytes:
         """8 bytes, unique in this process and, but for 1 in 2**32, between restarts."""

@@ -174,7 +174,7 @@ class Batcher(Generic[Item, Result]):
         )
 
     def _admit(self, weight: int, now: float) -> None:
-        """Raise when an item of that weight cannot be taken; one that alone is over the bound is let into an empty queue."""
+        """Raise when an item cannot be taken; into an empty queue it can, whatever its weight."""
         if not self._accepting:
             msg = "the worker is ending and takes no more work; send the frame again"
             raise ClosedError(msg)

@@ -140,9 +140,12 @@ class NoOpTail:
         return TailResult(tuple((answer,) * len(frame.payloads) for frame in frames), 0.0)
 
 
-async def load_tail(bundle: Bundle, thread: ComputeThread, *, max_batch: int, trusted: bool) -> SplitTail:
+async def load_tail(
+    bundle: Bundle, thread: ComputeThread, *, max_batch: int, trusted: bool, threads: int = 1
+) -> SplitTail:
     """The bundle's tail, run once at batch 1 and at `max_batch`, on the thread where it will stay.
 
+    `threads` is how many an operation may use, for all tails of the process.
     Raises UntrustedError unless `trusted`: torch's loader unpickles parts of a .pt2, so the file is code.
     Raises MissingFileError or DigestError for a file that is not the manifest's, and BundleError when a
     program cannot be loaded or its inputs and outputs are not the manifest's.
@@ -153,13 +156,14 @@ async def load_tail(bundle: Bundle, thread: ComputeThread, *, max_batch: int, tr
             "--trust-unsigned when you built this bundle yourself or know who did"
         )
         raise UntrustedError(msg)
-    programs = await thread.call(lambda: _load_programs(bundle, max_batch))
+    programs = await thread.call(lambda: _load_programs(bundle, max_batch, threads))
     return SplitTail(bundle.manifest, programs, thread, max_batch)
 
 
-def _load_programs(bundle: Bundle, max_batch: int) -> dict[Part, Program]:
-    from cloud_worker.programs import TorchProgram  # noqa: PLC0415  torch, which only a real worker needs
+def _load_programs(bundle: Bundle, max_batch: int, threads: int) -> dict[Part, Program]:
+    from cloud_worker.programs import TorchProgram, use_threads  # noqa: PLC0415  torch, which only a real worker needs
 
+    use_threads(threads)
     manifest = bundle.manifest
     inputs = {"tail": manifest.cut, "full": manifest.preprocess.output_spec(manifest.sample)}
     parts = sorted({point.part for point in manifest.points})

@@ -9,6 +9,7 @@ from schemas.policy import Prices
 
 _REPLY_BYTES = 45.0
 _FRAME_OVERHEAD_BYTES = 70.0
+_WAIT_MS = 50.0
 
 
 @dataclass(slots=True)
@@ -50,10 +51,9 @@ class Estimates:
 
     def wait(self, part: str) -> Ewma:
         """Average wait for a reply; the other part's experience, then 50 ms, until there is one."""
-        known = self.cloud_wait_ms.get(part)
-        if known is None:
-            others = [average.value for average in self.cloud_wait_ms.values()]
-            known = self.cloud_wait_ms[part] = Ewma(others[0] if others else 50.0)
+        known = self.cloud_wait_ms.setdefault(part, Ewma(_WAIT_MS))
+        if known.seen == 0:
+            known.value = next((other.value for other in self.cloud_wait_ms.values() if other.seen), _WAIT_MS)
         return known
 
     def compute(self, part: str) -> Ewma:

@@ -5,16 +5,18 @@ This is the edge's part of the SplitModelExecutor; the cloud's part is `cloud_wo
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from schemas.bundle import HEAD_NUMPY, HEAD_TFLITE
 from schemas.bundle_files import Bundle
-from schemas.errors import BundleError, ConfigError
+from schemas.errors import ConfigError
 from schemas.tensor import FloatArray
 
 Runtime = Literal["auto", "tflite", "numpy"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,39 +45,40 @@ class Head(Protocol):
 def open_head(bundle: Bundle, runtime: Runtime = "auto") -> Head:
     """The bundle's head, its file's digest checked first, and run once so that the next call is fast.
 
-    `auto` takes TFLite when an interpreter is installed and the bundle has `head.tflite`, else NumPy. Raises
+    `auto` takes TFLite when an interpreter works here and the bundle has `head.tflite`, else NumPy. Raises
     BundleError when the head's tensors are not those of the manifest, ConfigError when the runtime asked
     for is not installed or the bundle has no head for it.
     """
-    chosen = _choose(bundle, runtime)
-    if chosen == "tflite":
-        from edge_node.tflite_head import TFLiteHead  # noqa: PLC0415 - loaded only where it is used
-
-        return TFLiteHead(bundle.read(HEAD_TFLITE), bundle.manifest)
-    from edge_node.numpy_head import NumpyHead  # noqa: PLC0415
-
-    return NumpyHead(bundle.read(HEAD_NUMPY), bundle.manifest)
-
-
-def tflite_installed() -> bool:
-    """Whether one of the TFLite interpreters is importable."""
-    return any(importlib.util.find_spec(name) for name in ("ai_edge_litert", "tflite_runtime"))
-
-
-def _choose(bundle: Bundle, runtime: Runtime) -> Literal["tflite", "numpy"]:
     files = bundle.manifest.files
     if runtime == "auto":
-        if tflite_installed() and HEAD_TFLITE in files:
-            return "tflite"
-        if HEAD_NUMPY in files:
-            return "numpy"
-        msg = f"{bundle.path} has only {HEAD_TFLITE} and no TFLite interpreter is installed; pip install 'splitbus[edge]'"
-        raise BundleError(msg)
+        return _open_any(bundle)
     wanted = HEAD_TFLITE if runtime == "tflite" else HEAD_NUMPY
     if wanted not in files:
         msg = f"runtime {runtime} needs {wanted}, which {bundle.path} does not have; it has {', '.join(sorted(files))}"
         raise ConfigError(msg)
-    if runtime == "tflite" and not tflite_installed():
-        msg = "runtime tflite needs ai-edge-litert or tflite-runtime; pip install 'splitbus[edge]', or use --runtime numpy"
-        raise ConfigError(msg)
-    return runtime
+    return _open_tflite(bundle) if runtime == "tflite" else _open_numpy(bundle)
+
+
+def _open_any(bundle: Bundle) -> Head:
+    files = bundle.manifest.files
+    if HEAD_TFLITE not in files:
+        return _open_numpy(bundle)
+    try:
+        return _open_tflite(bundle)
+    except ConfigError as error:
+        if HEAD_NUMPY not in files:
+            raise
+        logger.info("no TFLite interpreter works here (%s); running the head in NumPy", error)
+        return _open_numpy(bundle)
+
+
+def _open_tflite(bundle: Bundle) -> Head:
+    from edge_node.tflite_head import TFLiteHead  # noqa: PLC0415 - loaded only where it is used
+
+    return TFLiteHead(bundle.read(HEAD_TFLITE), bundle.manifest)
+
+
+def _open_numpy(bundle: Bundle) -> Head:
+    from edge_node.numpy_head import NumpyHead  # noqa: PLC0415
+
+    return NumpyHead(bundle.read(HEAD_NUMPY), bundle.manifest)

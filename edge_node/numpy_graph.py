@@ -94,7 +94,8 @@ class GraphFile:
         except KeyError:
             raise _broken(f"the NumPy head has no member {name}.npy") from None
         if info.file_size > min(cap, self._budget):
-            raise _broken(f"{name}.npy of the NumPy head states {info.file_size} bytes, {min(cap, self._budget)} are allowed")
+            fact = f"{name}.npy of the NumPy head states {info.file_size} bytes, {min(cap, self._budget)} are allowed"
+            raise _broken(fact)
         self._budget -= info.file_size
         try:
             return _parse_npy(self._zip.read(info), dtype)

@@ -99,5 +99,6 @@ def _check_outputs(graph: Graph, shapes: dict[str, Shape], manifest: Manifest) -
     found = [shapes[name] for name in graph.outputs]
     if manifest.cut.dtype != "float32" or found[: len(expected)] != expected:
         shown = ", ".join(str(list(shape)) for shape in expected)
-        msg = f"the NumPy head gives float32 {[list(s) for s in found]}, the manifest names {manifest.cut.dtype} {shown}; {_REMEDY}"
+        given = ", ".join(str(list(shape)) for shape in found)
+        msg = f"the NumPy head gives float32 {given}, the manifest names {manifest.cut.dtype} {shown}; {_REMEDY}"
         raise BundleError(msg)

@@ -17,7 +17,7 @@ _LARGE_PATCHES = 1 << 19
 """Elements above which a depthwise convolution shifts instead of copying patches: they leave the cache."""
 
 
-def conv2d(
+def conv2d(  # noqa: PLR0917 - the order of every framework
     x: FloatArray, weight: FloatArray, bias: FloatArray | None, stride: Pair, padding: Pair, groups: int
 ) -> FloatArray:
     """Cross-correlation: (channels, h, w) by (out, channels / groups, kh, kw) -> (out, h', w')."""
@@ -28,8 +28,8 @@ def conv2d(
         result: FloatArray = weight.reshape(out_channels, -1) @ columns
     else:
         patches = _patches(x, (kh, kw), stride, padding, np.float32(0))
-        large = patches.size > _LARGE_PATCHES
-        result = _shifted(patches, weight) if large and groups == x.shape[0] == out_channels else _product(patches, weight, groups)
+        shift = groups == x.shape[0] == out_channels and patches.size > _LARGE_PATCHES
+        result = _shifted(patches, weight) if shift else _product(patches, weight, groups)
     if bias is not None:
         result += bias[:, None]
     return _crop(result, height, width)
@@ -48,12 +48,17 @@ def relu(x: FloatArray) -> FloatArray:
 
 def relu6(x: FloatArray) -> FloatArray:
     """min(max(x, 0), 6)."""
-    return np.minimum(np.maximum(x, np.float32(0)), np.float32(6))
+    result: FloatArray = np.maximum(x, np.float32(0))
+    np.minimum(result, np.float32(6), out=result)
+    return result
 
 
 def hardswish(x: FloatArray) -> FloatArray:
-    """x * relu6(x + 3) / 6."""
-    return x * relu6(x + np.float32(3)) * np.float32(1 / 6)
+    """X * relu6(x + 3) / 6."""
+    result = relu6(x + np.float32(3))
+    result *= x
+    result *= np.float32(1 / 6)
+    return result
 
 
 def add(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -73,7 +78,8 @@ def flatten(x: FloatArray) -> FloatArray:
 
 def global_avg_pool(x: FloatArray) -> FloatArray:
     """(channels, h, w) -> (channels, 1, 1)."""
-    return x.reshape(x.shape[0], -1).mean(axis=1)[:, None, None]
+    means: FloatArray = x.reshape(x.shape[0], -1).mean(axis=1)
+    return means[:, None, None]
 
 
 def avg_pool(x: FloatArray, kernel: Pair, stride: Pair, padding: Pair, *, count_include_pad: bool) -> FloatArray:

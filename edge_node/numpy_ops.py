@@ -112,7 +112,8 @@ class Site:
         """(h', w') of a window over the image. Raises BundleError when the window does not fit once."""
         size = layers.pooled_size(self.image()[1:], kernel, stride, padding)
         if min(size) < 1:
-            raise self.fail(f"a window of {list(kernel)} does not fit into {list(self.image()[1:])} padded by {list(padding)}")
+            image = list(self.image()[1:])
+            raise self.fail(f"a window of {list(kernel)} does not fit into {image} padded by {list(padding)}")
         return size
 
     def weights(self, expected: Shape) -> tuple[FloatArray, FloatArray | None]:
@@ -125,8 +126,8 @@ class Site:
 
     def _weight(self, name: str, expected: Shape) -> FloatArray:
         array = self.file.weight(name)
-        fits = len(array.shape) == len(expected) and all(e in {0, n} for n, e in zip(array.shape, expected, strict=True))
-        if not fits:
+        matches = [wanted in {0, size} for wanted, size in zip(expected, array.shape, strict=False)]
+        if len(array.shape) != len(expected) or not all(matches):
             shown = ", ".join(str(size or "any") for size in expected)
             raise self.fail(f"its weight {name} has shape {list(array.shape)}, expected ({shown})")
         return array
@@ -139,7 +140,7 @@ def build(site: Site) -> Layer:
         raise site.fail(f"no op is called {site.node.op!r}, this release knows {', '.join(sorted(OPS))}")
     fewest, most = op.arity
     if not fewest <= len(site.shapes) <= most:
-        raise site.fail(f"it has {len(site.shapes)} inputs, expected {fewest if fewest == most else f'{fewest} to {most}'}")
+        raise site.fail(f"it has {len(site.shapes)} inputs, expected {fewest} to {most}")
     if site.node.weights and not op.weighted:
         raise site.fail(f"it takes no weights and names {sorted(site.node.weights)}")
     return op.build(site)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from edge_node.estimates import Prediction
+from schemas.errors import ConfigError
 from schemas.messages import Scores
 from schemas.policy import PrivacyLevel, Route, TaskRoutingPolicy
 
@@ -20,12 +22,25 @@ _ACCURACY_GAP_FULL = 0.10
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the caller asks for."""
+    """What the caller asks for. Raises ConfigError for a value that is none of what it may be."""
 
     privacy: PrivacyLevel = PrivacyLevel.PUBLIC
     deadline_ms: float = 1000.0
     max_cost: float | None = None
     """Most US dollars that this inference may cost; None for no limit."""
+
+    def __post_init__(self) -> None:
+        try:  # a plain "restricted" must hold too
+            object.__setattr__(self, "privacy", PrivacyLevel(self.privacy))
+        except ValueError:
+            msg = f"privacy {self.privacy!r} is none of {', '.join(PrivacyLevel)}"
+            raise ConfigError(msg) from None
+        if not 0 < self.deadline_ms < math.inf:
+            msg = f"deadline_ms is {self.deadline_ms}; give the milliseconds until the answer is due"
+            raise ConfigError(msg)
+        if self.max_cost is not None and (math.isnan(self.max_cost) or self.max_cost < 0):
+            msg = f"max_cost is {self.max_cost}; give US dollars, or None for no limit"
+            raise ConfigError(msg)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,8 @@ class RouterState:
     """None when the bundle has no operating point that ships the cut."""
     cloud: Prediction | None
     """None when the bundle has no operating point that ships the input."""
+    obstacle: str = "no live worker serves this line"
+    """Why the cloud is not available, where it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +81,27 @@ class TaskRouter:
         if request.privacy is PrivacyLevel.RESTRICTED:
             return Decision(Route.EDGE_ONLY, "restricted: never leaves the device")
         if not state.cloud_available:
-            return Decision(Route.FALLBACK_EDGE, "no live worker serves this line")
-        return self._limits(request, state) or self._preference(request, state)
+            return Decision(Route.FALLBACK_EDGE, state.obstacle)
+        ways, obstacle = _open_ways(request, state)
+        if not ways:
+            return Decision(Route.EDGE_ONLY if state.has_exit else Route.FALLBACK_EDGE, obstacle)
+        return self._preference(request, state, ways)
 
-    def _limits(self, request: Request, state: RouterState) -> Decision | None:
-        if not state.has_exit or state.hybrid is None:
-            return None
-        if state.hybrid.latency_ms > request.deadline_ms:
-            reason = f"hybrid would take {state.hybrid.latency_ms:.0f} ms of {request.deadline_ms:.0f}"
-            return Decision(Route.EDGE_ONLY, reason)
-        if request.max_cost is not None and state.hybrid.cost > request.max_cost:
-            reason = f"hybrid would cost {state.hybrid.cost:.6f} of {request.max_cost:.6f} dollars"
-            return Decision(Route.EDGE_ONLY, reason)
-        return None
-
-    def _preference(self, request: Request, state: RouterState) -> Decision:
+    def _preference(self, request: Request, state: RouterState, ways: dict[Route, Prediction]) -> Decision:
+        """What pin or scores want, or the nearest to it that is open."""
         scores = self.scores(request, state)
         preference = scores.edge_preference
         if self.policy.pinned is not None:
-            return Decision(self._possible(self.policy.pinned, state), "pinned by the policy", scores)
-        if preference > self.policy.edge_preference:
-            wanted = Route.EDGE_ONLY
-        elif preference < self.policy.cloud_preference:
-            wanted = Route.CLOUD_ONLY
+            wanted, reason = self.policy.pinned, "pinned by the policy"
         else:
-            wanted = Route.HYBRID_SPLIT
-        route = self._possible(wanted, state)
-        reason = f"edge preference {preference:.2f}" + ("" if route is wanted else f", {wanted} is not in the bundle")
-        return Decision(route, reason, scores)
+            wanted, reason = self._wanted(preference), f"edge preference {preference:.2f}"
+        route = _nearest(wanted, state, ways)
+        return Decision(route, reason if route is wanted else f"{reason}, {wanted} is not open", scores)
+
+    def _wanted(self, preference: float) -> Route:
+        if preference > self.policy.edge_preference:
+            return Route.EDGE_ONLY
+        return Route.CLOUD_ONLY if preference < self.policy.cloud_preference else Route.HYBRID_SPLIT
 
     def scores(self, request: Request, state: RouterState) -> Scores:
         """The four factors in [0, 1], higher preferring the edge, and their weighted sum."""
@@ -112,16 +122,41 @@ class TaskRouter:
             return 0.5
         return _unit(1.0 - (state.full_accuracy - state.exit_accuracy) / _ACCURACY_GAP_FULL)
 
-    @staticmethod
-    def _possible(wanted: Route, state: RouterState) -> Route:
-        """The nearest route that the bundle can take."""
-        if wanted is Route.EDGE_ONLY and not state.has_exit:
-            wanted = Route.HYBRID_SPLIT
-        if wanted is Route.HYBRID_SPLIT and state.hybrid is None:
-            wanted = Route.CLOUD_ONLY
-        if wanted is Route.CLOUD_ONLY and state.cloud is None:
-            wanted = Route.HYBRID_SPLIT if state.hybrid is not None else Route.EDGE_ONLY
+
+def over_limit(request: Request, prediction: Prediction) -> str:
+    """Which of the request's limits a prediction breaks, in words; empty when none."""
+    if prediction.latency_ms > request.deadline_ms:
+        return f"would take {prediction.latency_ms:.0f} ms of {request.deadline_ms:.0f}"
+    if request.max_cost is not None and prediction.cost > request.max_cost:
+        return f"would cost {prediction.cost:.3g} of {request.max_cost:.3g} dollars"
+    return ""
+
+
+def _open_ways(request: Request, state: RouterState) -> tuple[dict[Route, Prediction], str]:
+    """The shipping routes that the bundle has and the limits allow; where there are none, why.
+
+    Without an exit nothing but the cloud can answer, so a deadline that will probably be missed closes no way
+    then; a cost does.
+    """
+    ways: dict[Route, Prediction] = {}
+    reasons: list[str] = []
+    for route, prediction in ((Route.HYBRID_SPLIT, state.hybrid), (Route.CLOUD_ONLY, state.cloud)):
+        if prediction is None:
+            continue
+        if reason := over_limit(request, prediction if state.has_exit else replace(prediction, latency_ms=0.0)):
+            reasons.append(f"{route} {reason}")
+        else:
+            ways[route] = prediction
+    return ways, "; ".join(reasons) or "the bundle ships nothing"
+
+
+def _nearest(wanted: Route, state: RouterState, ways: dict[Route, Prediction]) -> Route:
+    """The route that is wanted, or else the one that is nearest to it; more privacy never goes further out."""
+    if wanted is Route.FALLBACK_EDGE or wanted in ways or (wanted is Route.EDGE_ONLY and state.has_exit):
         return wanted
+    if wanted is Route.HYBRID_SPLIT and state.hybrid is not None and state.has_exit:
+        return Route.EDGE_ONLY  # it is in the bundle and over a limit
+    return next(iter(ways))
 
 
 def _unit(value: float) -> float:

@@ -15,12 +15,21 @@ from schemas.errors import BundleError
 IDENTIFIER: Final = b"TFL3"
 _MAX_TABLES = 1 << 20
 
-Layout = dict[int, "int | tuple[str, bool]"]
+Reference = int | tuple[str, bool]
+Layout = dict[int, Reference]
 """Of a table, by field number, what it refers to: a vector of scalars of so many bytes (a string's are 1), or
 a table by name, alone or (True) in a vector. Scalars of the table itself are not listed."""
 
 _LAYOUTS: Final[dict[str, Layout]] = {
-    "Model": {1: ("OperatorCode", True), 2: ("SubGraph", True), 3: 1, 4: ("Buffer", True), 5: 4, 6: ("Metadata", True), 7: ("SignatureDef", True)},
+    "Model": {
+        1: ("OperatorCode", True),
+        2: ("SubGraph", True),
+        3: 1,
+        4: ("Buffer", True),
+        5: 4,
+        6: ("Metadata", True),
+        7: ("SignatureDef", True),
+    },
     "OperatorCode": {1: 1},
     "SubGraph": {0: ("Tensor", True), 1: 4, 2: 4, 3: ("Operator", True), 4: 1},
     "Tensor": {0: 4, 3: 1, 4: ("Quantization", False), 6: ("Options", False), 7: 4},
@@ -76,7 +85,7 @@ class _Walk:
             if number < len(fields) and fields[number]:
                 self._reference(self._follow(place + fields[number]), kind)
 
-    def _reference(self, place: int, kind: int | tuple[str, bool]) -> None:
+    def _reference(self, place: int, kind: Reference) -> None:
         if isinstance(kind, tuple) and not kind[1]:
             self._todo.append((kind[0], place))
             return

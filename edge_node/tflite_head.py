@@ -10,6 +10,8 @@ import importlib
 import os
 import sys
 import tempfile
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -23,9 +25,12 @@ from schemas.tensor import FloatArray
 
 _INTERPRETERS: Final = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 _REMEDY = "use the head and the manifest of one bundle, or build the bundle again"
-_CHATTER: Final = (b"INFO: ", b"WARNING: Attempting to use a delegate")
+_MAX_OUTPUTS: Final = 2
+_CHATTER: Final = (b"INFO: ",)
 
-Shape = tuple[int, ...]
+_STANDARD_ERROR: Final = threading.Lock()
+
+Tensor = tuple[str, tuple[int, ...]]
 
 
 class TFLiteHead:
@@ -70,32 +75,33 @@ class TFLiteHead:
         details = self._interpreter.get_input_details()
         found = [_described(detail) for detail in details]
         if found != [(self._spec.dtype, (1, *self._spec.shape))]:
-            msg = f"the TFLite head takes {_show(found)}, the manifest gives {self._spec.dtype}{[1, *self._spec.shape]}; {_REMEDY}"
+            wanted = f"{self._spec.dtype}{[1, *self._spec.shape]}"
+            msg = f"the TFLite head takes {_show(found)}, the manifest gives {wanted}; {_REMEDY}"
             raise BundleError(msg)
         return int(details[0]["index"])
 
     def _find_outputs(self, manifest: Manifest) -> tuple[int, int | None]:
         """Tensor indices of the cut and of the logits, which are None when the bundle has no exit."""
         details = self._interpreter.get_output_details()
-        cut = (manifest.cut.dtype, (1, *manifest.cut.shape))
-        logits = ("float32", (1, len(manifest.labels)))
-        cuts = [int(detail["index"]) for detail in details if _described(detail) == cut]
-        exits = [int(detail["index"]) for detail in details if _described(detail) == logits]
-        if not cuts or len(details) > 2 or (manifest.exit and (not exits or len(details) < 2)):
-            wanted = _show([cut, logits] if manifest.exit else [cut])
-            msg = f"the TFLite head gives {_show([_described(d) for d in details])}, the manifest names {wanted}; {_REMEDY}"
+        found = [_described(detail) for detail in details]
+        wanted: list[Tensor] = [(manifest.cut.dtype, (1, *manifest.cut.shape))]
+        if manifest.exit:
+            wanted.append(("float32", (1, len(manifest.labels))))
+        if Counter(wanted) - Counter(found) or len(found) > _MAX_OUTPUTS:
+            msg = f"the TFLite head gives {_show(found)}, the manifest names {_show(wanted)}; {_REMEDY}"
             raise BundleError(msg)
-        if len(cuts) > 1:
-            cuts = self._in_signature_order()
-            exits = cuts[1:]
-        return cuts[0], exits[0] if manifest.exit else None
+        if found.count(wanted[0]) > 1:
+            indices = self._in_signature_order()
+        else:
+            indices = [int(details[found.index(tensor)]["index"]) for tensor in wanted]
+        return indices[0], indices[1] if manifest.exit else None
 
     def _in_signature_order(self) -> list[int]:
         """Both outputs' tensor indices, in order of their names in the only signature."""
         signatures = self._interpreter.get_signature_list()
         names = sorted(next(iter(signatures.values()))["outputs"]) if len(signatures) == 1 else []
-        if len(names) != 2:
-            msg = "the TFLite head's cut and logits have one shape and no signature tells them apart; export it with a signature"
+        if len(names) != _MAX_OUTPUTS:
+            msg = "the TFLite head's outputs have one shape and no signature orders them; export it with a signature"
             raise BundleError(msg)
         details = self._interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
         return [int(details[name]["index"]) for name in names]
@@ -118,11 +124,17 @@ def _load_interpreter() -> tuple[str, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the interpreter's start-up chatter off the process's standard error.
+    """Keep the interpreter's start-up chatter off the process's standard error, one block at a time.
 
     It writes to the file descriptor itself. Whatever else arrives there meanwhile, from any thread, is
     written when the block ends.
     """
+    with _STANDARD_ERROR, _caught():
+        yield
+
+
+@contextlib.contextmanager
+def _caught() -> Iterator[None]:
     try:
         saved = os.dup(2)
     except OSError:  # a service without a standard error has nothing to keep clean
@@ -142,11 +154,11 @@ def _quiet() -> Iterator[None]:
                     os.write(2, line)
 
 
-def _described(detail: dict[str, Any]) -> tuple[str, Shape]:
+def _described(detail: dict[str, Any]) -> Tensor:
     return np.dtype(detail["dtype"]).name, tuple(int(size) for size in detail["shape"])
 
 
-def _show(tensors: list[tuple[str, Shape]]) -> str:
+def _show(tensors: list[Tensor]) -> str:
     return ", ".join(f"{dtype}{list(shape)}" for dtype, shape in tensors)
 
 

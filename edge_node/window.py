@@ -27,10 +27,10 @@ class Window:
         self.in_flight += 1
         return True
 
-    def leave(self, *, ok: bool) -> None:
-        """Give the place back: `ok` widens the window by 1 a window, anything else halves it."""
+    def leave(self, *, ok: bool | None) -> None:
+        """Give the place back: True widens the window by 1 a window, False halves it, None says nothing of the load."""
         self.in_flight -= 1
         if ok:
             self.size = min(self.most, self.size + 1.0 / self.size)
-        else:
+        elif ok is not None:
             self.size = max(self.least, self.size / 2.0)

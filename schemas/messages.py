@@ -150,11 +150,12 @@ class Outcome(OpenRecord):
     node: Id
     request: Text
     model: Id
-    label: int
+    label: int | None
+    """None when there is no answer at all: a head without an exit, and no cloud."""
     label_name: Text
     confidence: Confidence
-    source: Literal["edge", "cloud"]
-    """Which half's answer this is."""
+    source: Literal["edge", "cloud", "none"]
+    """Which half's answer this is; `none` when there is no answer."""
     route: Annotated[Route, LAX, member_of(str)]
     reason: Text
     scores: Scores | None

@@ -7,10 +7,9 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
-from broker.engines import EngineChoice, RunningBroker, start_broker
+from broker.engines import EngineChoice, start_broker
 from broker.engines.start import ENGINES
 from schemas.errors import BrokerUnavailableError
 
@@ -20,20 +19,22 @@ _BROKER_DIED: Final = 1
 
 async def serve(engine: EngineChoice, port: int) -> int:
     """Run until SIGINT or SIGTERM, then return 0; 1 when the broker ends by itself."""
-    async with start_broker(engine, port=port) as broker:
-        print(f"listening on {broker.url} ({broker.engine})", flush=True)  # noqa: T201  it is a command
-        return await _until_signal_or_death(broker)
+    _cancel_on_signal()
+    try:
+        async with start_broker(engine, port=port) as broker:
+            print(f"listening on {broker.url} ({broker.engine})", flush=True)  # noqa: T201  it is a command
+            code = await broker.wait()
+            _complain(f"{broker.engine} ended with code {code}; its last words: {broker.last_words() or 'nothing'}")
+            return _BROKER_DIED
+    except asyncio.CancelledError:
+        return 0
 
 
-async def _until_signal_or_death(broker: RunningBroker) -> int:
-    death = asyncio.create_task(broker.wait(), name="broker death")
+def _cancel_on_signal() -> None:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101  a coroutine runs in a task
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, death.cancel)
-    with suppress(asyncio.CancelledError):
-        code = await death
-        _complain(f"{broker.engine} ended with code {code}; its last words: {broker.last_words() or 'nothing'}")
-        return _BROKER_DIED
-    return 0
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 def _complain(text: str) -> None:

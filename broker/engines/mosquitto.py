@@ -34,7 +34,7 @@ _STAY_ROOT: Final = "user root\n"
 
 
 def find() -> str | None:
-    """Give the absolute path of the program; /usr/sbin and the like are searched too, since a user's PATH lacks them."""
+    """Give the absolute path of the program; /usr/sbin and the like, which a user's PATH may lack, are searched too."""
     folders = os.pathsep.join((os.environ.get("PATH", os.defpath), *_EXTRA_FOLDERS))
     found = shutil.which("mosquitto", path=folders)
     return os.path.abspath(found) if found else None  # noqa: PTH100  a symlink's own name is to stay

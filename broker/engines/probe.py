@@ -1,4 +1,4 @@
-"""The smallest MQTT 5 client: does the broker at an address answer a CONNECT?"""
+"""The smallest MQTT 5 client: it asks whether a broker answers a CONNECT."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,11 @@ class Launch:
     stdin: bytes = b""
 
 
+def tied_to_this_process(argv: Sequence[str]) -> list[str]:
+    """Give the command that runs `argv` (an absolute path first) and, on Linux, dies by SIGKILL with this process."""
+    return [sys.executable, "-I", "-S", _WRAPPER, str(os.getpid()), *argv]
+
+
 class ChildProcess:
     """One life of an engine, in a session of its own.
 
@@ -40,7 +46,7 @@ class ChildProcess:
             stdin.write(launch.stdin)
             stdin.seek(0)
             self._popen = subprocess.Popen(  # noqa: S603  the command is the engine's, no shell is involved
-                [sys.executable, "-I", "-S", _WRAPPER, str(os.getpid()), *launch.argv],
+                tied_to_this_process(launch.argv),
                 stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
@@ -68,8 +74,11 @@ class ChildProcess:
     async def freeze(self) -> None:
         """Stop the process without ending it; on return every thread of it stands still."""
         self.signal(signal.SIGSTOP)
-        while self._popen.poll() is None and not os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG):
+        while self.exit_code is None and not self._has_stopped():  # noqa: ASYNC110  no event tells
             await asyncio.sleep(_FIRST_POLL_S)
+
+    def _has_stopped(self) -> bool:
+        return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG) is not None
 
     def reap(self) -> None:
         """Leave nothing behind: kill the process if it lives, collect it, close its error stream."""

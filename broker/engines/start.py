@@ -45,15 +45,18 @@ async def start_broker(engine: EngineChoice = "auto", *, port: int = 0) -> Async
     On entry it answers MQTT 5; anybody on this machine may connect, nobody else. On exit the process
     is gone, and on Linux it also goes when this process dies by SIGKILL. Raises
     BrokerUnavailableError when no such engine is installed, the port is taken, or the engine ends
-    at its start or stays silent; its last lines of stderr are in the message.
+    at its start or stays silent; its last lines of stderr are in the message. Starting a process
+    blocks the event loop for some milliseconds: on Linux it lives as long as the thread that starts it.
     """
     name = _choose(engine)
     with hold_port(LOOPBACK, port) as number:
         broker = RunningBroker(name, number, ENGINES[name].launch)
         try:
             await broker.restart()
-            yield broker
-            await broker.stop()
+            try:
+                yield broker
+            finally:
+                await broker.stop()
         finally:
             broker.reap()
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from edge_node.heads import Head, Runtime, open_head
 from models.fashion_mnist import data
-from schemas.bundle import FULL, HEAD_TFLITE, TAIL
+from schemas.bundle import FULL, TAIL
+from schemas.bundle_files import open_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from models.fashion_mnist.report import Run
     from schemas.tensor import Array
 
+RUNTIMES: tuple[Runtime, ...] = ("tflite", "numpy")
 TOLERANCE = 1e-4
 """Largest absolute difference of any cut value or logit."""
 
@@ -31,9 +34,11 @@ def files_agree(run: Run, images: data.Bytes, folder: Path) -> None:
         cut, logits = run.pair.head(inputs)
         shipped = run.pair.bottleneck.dequantise(run.pair.bottleneck.quantise(cut))
         tail, full = run.pair.tail(shipped), run.full(inputs)
-    found_cut, found_logits = run_tflite(folder / HEAD_TFLITE, inputs.numpy())
-    _close(f"{HEAD_TFLITE} cut", found_cut, cut.numpy())
-    _close(f"{HEAD_TFLITE} logits", found_logits, logits.numpy())
+    bundle = open_bundle(folder)
+    for runtime in RUNTIMES:
+        found_cut, found_logits = run_head(open_head(bundle, runtime), inputs.numpy())
+        _close(f"{runtime} head, cut", found_cut, cut.numpy())
+        _close(f"{runtime} head, logits", found_logits, logits.numpy())
     _close(TAIL, run_pt2(folder / TAIL, shipped), tail.numpy())
     _close(FULL, run_pt2(folder / FULL, inputs), full.numpy())
 
@@ -53,17 +58,7 @@ def run_pt2(path: Path, inputs: torch.Tensor) -> Array:
     return found
 
 
-def run_tflite(path: Path, inputs: Array) -> tuple[Array, Array]:
-    """Cut and logits, one sample at a time, in the order the module returns them."""
-    from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - only the export needs it
-
-    interpreter = Interpreter(str(path))
-    interpreter.allocate_tensors()
-    (source,), outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    rows: list[list[Array]] = [[], []]
-    for sample in inputs:
-        interpreter.set_tensor(source["index"], sample[None])
-        interpreter.invoke()
-        for row, output in zip(rows, outputs, strict=True):
-            row.append(interpreter.get_tensor(output["index"]))
-    return np.concatenate(rows[0]), np.concatenate(rows[1])
+def run_head(head: Head, inputs: Array) -> tuple[Array, Array]:
+    """Cuts and logits of a deployed head, one sample at a time."""
+    found = [head.run(sample) for sample in inputs]
+    return np.stack([one.cut for one in found]), np.stack([one.logits for one in found if one.logits is not None])

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 
 from models.fashion_mnist import calibrate, check, data, freeze
+from models.fashion_mnist.nets import IMAGE_SHAPE
+from models.fashion_mnist.npz import write_npz
 from models.fashion_mnist.report import Run, load
 from models.fashion_mnist.train import outputs
 from schemas.bundle import FULL, HEAD_NUMPY, HEAD_TFLITE, MANIFEST, TAIL, Manifest, seal
@@ -37,10 +39,10 @@ PREPROCESS = Preprocess(mean=(data.MEAN,), std=(data.STD,))
 def write_files(run: Run, folder: Path) -> None:
     """The four files of the pair."""
     bottleneck = run.pair.bottleneck
-    image, cut = torch.zeros(1, 1, 28, 28), torch.zeros(1, bottleneck.channels, 7, 7)
+    image, cut = torch.zeros(1, *IMAGE_SHAPE), torch.zeros(1, bottleneck.channels, 7, 7)
     head = freeze.folded(run.pair.head)
     freeze.write_tflite(head, image, folder / HEAD_TFLITE)
-    freeze.write_npz(head, image, folder / HEAD_NUMPY)
+    write_npz(head, IMAGE_SHAPE, folder / HEAD_NUMPY)
     freeze.write_pt2(freeze.folded(run.pair.tail), cut, folder / TAIL)
     freeze.write_pt2(freeze.folded(run.full), image, folder / FULL)
 
@@ -121,9 +123,9 @@ def export(run: Run, split: data.Split, target: Path) -> Manifest:
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         write_files(run, temporary)
-        check.files_agree(run, split.calibration.images[:65], temporary)
         manifest = seal(fields(run, split, entries(temporary)))
         (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+        check.files_agree(run, split.calibration.images[:65], temporary)
         temporary.chmod(0o755)
         _replace(temporary, target)
     finally:

@@ -1,4 +1,4 @@
-"""From trained modules to the files of a bundle: BatchNorm folded, then .tflite, .npz and .pt2.
+"""From trained modules to the files of a bundle: BatchNorm folded, then .tflite and .pt2 (.npz is in `npz`).
 
 Needs litert-torch for `write_tflite` alone.
 """
@@ -58,6 +58,8 @@ def write_pt2(model: nn.Module, example: Tensor, path: Path) -> None:
     """torch.export of a folded model, its first dimension free from 1 to MAX_BATCH."""
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
     program = torch.export.export(model, (example.expand(2, *example.shape[1:]).clone(),), dynamic_shapes=({0: batch},))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names files of the machine that exports
     torch.export.save(program, path)
 
 

@@ -1,0 +1,257 @@
+"""An edge node: the small public API that a program of your own can import.
+
+async with open_node("bundle/", node_id="pi-7", broker="mqtt://broker.local") as node:
+    outcome = await node.infer(image, privacy=PrivacyLevel.INTERNAL, deadline_ms=200)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from broker.address import BrokerAddress
+from broker.bus import Bus, Message, QoS
+from broker.link import Link, LinkConfig
+from broker.presence import Announcer, Roster
+from broker.replies import open_requester
+from edge_node.estimates import Estimates
+from edge_node.heads import Runtime, open_head
+from edge_node.orchestrator import EdgeCloudOrchestrator
+from edge_node.router import Request, TaskRouter
+from edge_node.uplink import Uplink
+from schemas.bundle_files import Bundle, open_bundle
+from schemas.errors import LinkError, WireError
+from schemas.messages import Outcome, PresenceState, Served, Stats
+from schemas.policy import PrivacyLevel, TaskRoutingPolicy
+from schemas.tensor import Array
+from schemas.topics import Topics, check_id
+from schemas.wire import encode_map, encode_outcome
+
+_ROSTER_WAIT_S = 2.0
+_PUBLISH_S = 0.01
+"""Longest that an outcome keeps its caller waiting for the broker's socket to take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """How a node behaves; the bundle says what it runs."""
+
+    node_id: str
+    root: str = "sb"
+    policy: TaskRoutingPolicy = field(default_factory=TaskRoutingPolicy)
+    runtime: Runtime = "auto"
+    work_qos: QoS = 0
+    publish_outcomes: bool = False
+    """Whether each outcome is published as JSON, about eight times a frame's bytes; restricted ones never are."""
+    stats_every_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_id(self.node_id, "node id")
+
+
+class EdgeNode:
+    """One model's head and exit on this device, and the way to its other half. An async context manager.
+
+    Without a bus, or while the broker or the workers are away, every answer comes from the edge.
+    """
+
+    def __init__(
+        self, bundle: Bundle, config: NodeConfig, bus: Bus | None = None, announcer: Announcer | None = None
+    ) -> None:
+        """`announcer` is the one that `bus` takes birth and will from, so that it knows of the goodbye too."""
+        self.bundle = bundle
+        self.config = config
+        self.announcer = announcer or announcer_of(bundle, config)
+        self.topics = Topics(config.root)
+        self.roster = Roster(self.topics)
+        self._bus = bus
+        self._stack = AsyncExitStack()
+        self._counts: Counter[str] = Counter()
+        self._began = time.monotonic()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="head")
+        self._worker_seen = asyncio.Event()
+        self._orchestrator = EdgeCloudOrchestrator(
+            node=config.node_id,
+            manifest=bundle.manifest,
+            head=open_head(bundle, config.runtime),
+            executor=self._executor,
+            router=TaskRouter(config.policy),
+            estimates=Estimates(),
+            uplink=None,
+        )
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            stack.callback(self._executor.shutdown)
+            if self._bus is not None:
+                await self._attach(self._bus, stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Say goodbye, then stop what runs in the background."""
+        await self._stack.aclose()
+
+    @property
+    def runtime(self) -> str:
+        """What runs the head."""
+        return self._orchestrator.head.runtime
+
+    @property
+    def uplink(self) -> Uplink | None:
+        """The way to the workers; None for a node without a bus."""
+        return self._orchestrator.uplink
+
+    async def infer(
+        self,
+        sample: Array,
+        *,
+        privacy: PrivacyLevel = PrivacyLevel.PUBLIC,
+        deadline_ms: float = 1000.0,
+        max_cost: float | None = None,
+    ) -> Outcome:
+        """One answer to one sample: an array of the manifest's sample spec, without a batch dimension.
+
+        Always ends in exactly one outcome, whatever becomes of broker and workers, by the deadline as far
+        as this device's own head allows. Calls may run side by side. Raises SampleError for a sample of
+        another dtype or shape.
+        """
+        outcome = await self._orchestrator.infer(sample, Request(privacy, deadline_ms, max_cost))
+        self._count(outcome)
+        await self._publish(outcome)
+        return outcome
+
+    async def wait_for_cloud(self, timeout_s: float = _ROSTER_WAIT_S) -> bool:
+        """Wait until a worker for this very bundle is alive; False when there is none in time."""
+        uplink = self._orchestrator.uplink
+        if uplink is None or self._bus is None:
+            return False
+        with contextlib.suppress(TimeoutError, LinkError):
+            async with asyncio.timeout(timeout_s):
+                await self._bus.wait_connected()
+                while not uplink.available():
+                    self._worker_seen.clear()
+                    await self._worker_seen.wait()
+                    await self._bus.wait_connected()
+        return uplink.available()
+
+    async def _attach(self, bus: Bus, stack: AsyncExitStack) -> None:
+        """Everything that runs over the bus for as long as the node lives."""
+        requester = await stack.enter_async_context(
+            open_requester(bus, self.topics.reply(self.config.node_id), qos=self.config.work_qos)
+        )
+        uplink = Uplink(
+            manifest=self.bundle.manifest,
+            node=self.config.node_id,
+            topics=self.topics,
+            bus=bus,
+            requester=requester,
+            roster=self.roster,
+            estimates=self._orchestrator.estimates,
+            executor=self._executor,
+            qos=self.config.work_qos,
+        )
+        await uplink.warm_up()
+        self._orchestrator.uplink = uplink
+        tasks = (self._follow_workers(bus), self._report(bus))
+        for name, job in zip(("roster", "stats"), tasks, strict=True):
+            task = asyncio.create_task(job, name=f"{name} of {self.config.node_id}")
+            stack.push_async_callback(_cancelled, task)
+        stack.push_async_callback(self._say_goodbye, bus)
+
+    async def _say_goodbye(self, bus: Bus) -> None:
+        with contextlib.suppress(LinkError, WireError):
+            await self.announcer.announce(bus, PresenceState.STOPPED)
+
+    async def _follow_workers(self, bus: Bus) -> None:
+        async with bus.subscribe(self.topics.presence_of_all("worker"), qos=1) as subscription:
+            async for delivery in subscription:
+                self.roster.update(delivery.message)
+                self._worker_seen.set()
+                delivery.ack()
+
+    async def _report(self, bus: Bus) -> None:
+        """Publish counters every few seconds; what cannot be sent is sent with the next."""
+        topic = self.topics.stats("edge", self.config.node_id)
+        while True:
+            await asyncio.sleep(self.config.stats_every_s)
+            with contextlib.suppress(LinkError, WireError):
+                await bus.publish(Message(topic, encode_map(self.statistics())))
+
+    def statistics(self) -> Stats:
+        """Counters since the start, by route, source and the cloud's status, and gauges of this moment."""
+        uplink = self._orchestrator.uplink
+        gauges = {"head_ms": self._orchestrator.estimates.head_ms.value}
+        if uplink is not None:
+            gauges |= {"in_flight": float(uplink.window.in_flight), "window": uplink.window.size}
+        return Stats(
+            kind="edge",
+            id=self.config.node_id,
+            uptime_s=time.monotonic() - self._began,
+            counters=dict(self._counts),
+            gauges=gauges,
+        )
+
+    def _count(self, outcome: Outcome) -> None:
+        self._counts["requests"] += 1
+        self._counts[f"route_{outcome.route}"] += 1
+        self._counts[f"source_{outcome.source}"] += 1
+        self._counts[f"cloud_{outcome.cloud_status}"] += 1
+
+    async def _publish(self, outcome: Outcome) -> None:
+        if not self.config.publish_outcomes or self._bus is None or outcome.privacy is PrivacyLevel.RESTRICTED:
+            return
+        topic = self.topics.outcome(self.config.node_id, outcome.model)
+        with contextlib.suppress(LinkError, WireError, TimeoutError):
+            async with asyncio.timeout(_PUBLISH_S):
+                await self._bus.publish(Message(topic, encode_outcome(outcome), qos=0))
+
+
+def announcer_of(bundle: Bundle, config: NodeConfig) -> Announcer:
+    """Birth and death of the node that runs this bundle."""
+    manifest = bundle.manifest
+    served = Served(
+        model=manifest.name, line=manifest.line, version=manifest.edge_version, interface=manifest.interface
+    )
+    return Announcer("edge", config.node_id, (served,), Topics(config.root))
+
+
+@asynccontextmanager
+async def open_node(
+    bundle: Bundle | Path | str,
+    *,
+    broker: str | None = None,
+    config: NodeConfig,
+    connect_timeout_s: float | None = None,
+) -> AsyncIterator[EdgeNode]:
+    """A node with its own connection to `broker`, or without any.
+
+    With `connect_timeout_s` the broker must answer within it (BrokerUnavailableError, BrokerRefusedError);
+    without, the node answers from the edge until the broker appears. Raises BundleError for a bundle that
+    cannot be used.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    if broker is None:
+        async with EdgeNode(opened, config) as node:
+            yield node
+        return
+    link_config = LinkConfig(BrokerAddress.parse(broker), config.node_id)
+    announcer = announcer_of(opened, config)
+    async with Link(link_config, announcer) as link, EdgeNode(opened, config, link, announcer) as node:
+        if connect_timeout_s is not None:
+            await link.wait_connected(connect_timeout_s)
+        yield node
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

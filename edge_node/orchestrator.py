@@ -1,0 +1,159 @@
+"""One sample's life: route, head, answer or ship, escalate, fall back. Always exactly one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_node.estimates import Estimates, Prediction
+from edge_node.heads import Head, HeadOutput
+from edge_node.outcomes import Life, LocalAnswer, outcome_of
+from edge_node.router import Decision, Request, RouterState, TaskRouter, over_limit
+from edge_node.uplink import Shipment, Uplink
+from schemas.bundle import HEAD_NUMPY, HEAD_TFLITE, Manifest, OperatingPoint
+from schemas.errors import SampleError, TensorError
+from schemas.messages import Outcome
+from schemas.policy import PrivacyLevel, Route
+from schemas.tensor import Array, FloatArray
+
+_MARGIN_S = 0.003
+"""Kept back from the deadline for what comes after the reply."""
+
+
+@dataclass(slots=True)
+class EdgeCloudOrchestrator:
+    """Takes samples of one bundle to outcomes, with the edge's answer always at hand.
+
+    The head runs in `executor`, which must have one thread. A cloud answer supersedes the edge's when it is
+    the more confident one and comes before the deadline.
+    """
+
+    node: str
+    manifest: Manifest
+    head: Head
+    executor: Executor
+    router: TaskRouter
+    estimates: Estimates
+    uplink: Uplink | None
+    _count: int = field(default=0)
+
+    async def infer(self, sample: Array, request: Request) -> Outcome:
+        """The one outcome of a request, by its deadline as far as the head itself allows.
+
+        Raises SampleError, naming what was expected, for a sample that the model does not take.
+        """
+        try:
+            self.manifest.sample.check(sample, "sample")
+        except TensorError as error:
+            raise SampleError(str(error)) from None
+        self._count += 1
+        deadline = asyncio.get_running_loop().time() + request.deadline_ms / 1e3 - _MARGIN_S
+        started = time.perf_counter()
+        state = self.state()
+        life = Life(str(self._count), request, started, deadline, self.router.route(request, state))
+        if life.decision.route is Route.CLOUD_ONLY:
+            await self._in_the_cloud(sample, life)
+        else:
+            await self._on_the_edge(sample, life, state)
+        return outcome_of(life, self.node, self.manifest, self.router.policy, time.perf_counter())
+
+    def state(self) -> RouterState:
+        """What the router may know at this moment."""
+        profile = self.manifest.profile
+        obstacle = "this node has no broker" if self.uplink is None else self.uplink.obstacle()
+        return RouterState(
+            cloud_available=not obstacle,
+            obstacle=obstacle,
+            has_exit=self.manifest.exit is not None,
+            head_mb=_head_bytes(self.manifest) / 1e6,
+            exit_accuracy=profile.exit_accuracy,
+            full_accuracy=profile.full_accuracy,
+            hybrid=self._predicted("tail"),
+            cloud=self._predicted("full"),
+        )
+
+    def _predicted(self, part: str) -> Prediction | None:
+        point = self._point(part)
+        return None if point is None else self.estimates.predict(point, self.manifest, self.router.policy.prices)
+
+    async def _on_the_edge(self, sample: Array, life: Life, state: RouterState) -> None:
+        output = await self._run_head(sample, life)
+        point = self._point("tail")
+        if point is None or not self._should_ship(life, state):
+            return
+        life.shipment = await self._ship(point, output.cut, life.deadline)
+        life.escalated = life.local is not None and life.shipment is not None and life.shipment.attempts > 0
+
+    async def _in_the_cloud(self, sample: Array, life: Life) -> None:
+        """Ship the input; keep enough time to answer on the edge when nothing comes back."""
+        point = self._point("full")
+        reserve = 2e-3 * self.estimates.head_ms.value + 0.01 if self.manifest.exit else 0.0
+        if point is not None:
+            life.shipment = await self._ship(point, sample, life.deadline - reserve)
+        if (life.shipment is None or life.shipment.answer is None) and self.manifest.exit is not None:
+            await self._run_head(sample, life)
+
+    def _should_ship(self, life: Life, state: RouterState) -> bool:
+        """Whether the cut is worth shipping now that the exit has spoken."""
+        decision, local = life.decision, life.local
+        if life.request.privacy is PrivacyLevel.RESTRICTED or decision.route is Route.FALLBACK_EDGE:
+            return False
+        if decision.route is Route.HYBRID_SPLIT:
+            return local is None or not local.sure
+        doubted = local is None or local.confidence < self.router.policy.confidence_threshold
+        return doubted and self._may_escalate(decision, life.request, state)
+
+    def _may_escalate(self, decision: Decision, request: Request, state: RouterState) -> bool:
+        """Whether an EDGE_ONLY answer may be checked with the cloud: by choice of the scores, within the limits."""
+        if (
+            decision.route is not Route.EDGE_ONLY
+            or self.router.policy.pinned is Route.EDGE_ONLY
+            or state.hybrid is None
+        ):
+            return False
+        return not over_limit(request, state.hybrid)
+
+    async def _ship(self, point: OperatingPoint, array: Array, deadline: float) -> Shipment | None:
+        return None if self.uplink is None else await self.uplink.ship(point, array, deadline)
+
+    async def _run_head(self, sample: Array, life: Life) -> HeadOutput:
+        loop = asyncio.get_running_loop()
+        output, life.preprocess_ms, life.head_ms = await loop.run_in_executor(self.executor, self._head_job, sample)
+        self.estimates.head_ms.observe(life.preprocess_ms + life.head_ms)
+        if output.logits is not None and self.manifest.exit is not None:
+            life.local = exit_answer(output.logits, self.manifest.exit.temperature, self.manifest.exit.threshold)
+        return output
+
+    def _head_job(self, sample: Array) -> tuple[HeadOutput, float, float]:
+        begun = time.perf_counter()
+        inputs = self.manifest.preprocess.apply(sample)
+        ready = time.perf_counter()
+        output = self.head.run(inputs)
+        return output, (ready - begun) * 1e3, (time.perf_counter() - ready) * 1e3
+
+    def _point(self, part: str) -> OperatingPoint | None:
+        """The first operating point of a part: the bundle lists its preferred one first."""
+        return next((point for point in self.manifest.points if point.part == part), None)
+
+
+def exit_answer(logits: FloatArray, temperature: float, threshold: float) -> LocalAnswer | None:
+    """The exit's answer; logits (labels,), softmax at the calibrated temperature (Guo et al., 2017).
+
+    None when they are not finite: then the exit has nothing to say.
+    """
+    if not np.isfinite(logits).all():
+        return None
+    scaled = logits.astype(np.float64) / temperature
+    weights = np.exp(scaled - scaled.max())
+    label = int(weights.argmax())
+    confidence = float(weights[label] / weights.sum())
+    return LocalAnswer(label, confidence, sure=confidence >= threshold)
+
+
+def _head_bytes(manifest: Manifest) -> int:
+    """Size of the smallest head in the bundle."""
+    return min(manifest.files[name].size for name in (HEAD_TFLITE, HEAD_NUMPY) if name in manifest.files)

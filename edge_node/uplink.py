@@ -1,0 +1,200 @@
+"""Ships one sample to the cloud and brings the answer back: codec, frame, request, reply."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from broker.bus import Bus, QoS
+from broker.presence import Roster
+from broker.replies import Answered, Requester
+from edge_node.breaker import Breaker
+from edge_node.estimates import Estimates
+from edge_node.window import Window
+from schemas.bundle import Manifest, OperatingPoint
+from schemas.codecs import Codec
+from schemas.errors import BrokerRefusedError, NoReplyError, TooLargeError, WireError
+from schemas.messages import Answer, Reply, Status, Work
+from schemas.tensor import Array
+from schemas.topics import Topics
+from schemas.wire import decode_reply, encode_work
+
+_LONGEST_MS = 3_600_000
+"""What a frame can say of its deadline."""
+_LOAD = frozenset({"overloaded", "expired"})
+"""Refusals that speak of load, not of a defect."""
+_INLINE_BYTES = 16 * 1024
+"""A cut tensor up to this size is encoded on the event loop: that takes less than the way to a thread and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """What became of one sample that was to be shipped; times in milliseconds, sizes in bytes."""
+
+    status: str
+    """`ok`, a worker's refusal, `timeout`, `busy` (no place in the window), `too_large`, `refused` or `bad_reply`."""
+    detail: str = ""
+    answer: Answer | None = None
+    attempts: int = 0
+    payload_bytes: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    encode_ms: float = 0.0
+    wait_ms: float = 0.0
+    queue_ms: float = 0.0
+    compute_ms: float = 0.0
+    batch: int = 0
+
+
+class Uplink:
+    """The way to the workers of one model line. Failures of the cloud are results here, never exceptions."""
+
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        node: str,
+        topics: Topics,
+        bus: Bus,
+        requester: Requester,
+        roster: Roster,
+        estimates: Estimates,
+        executor: Executor,
+        qos: QoS = 0,
+    ) -> None:
+        self.window = Window()
+        self.breaker = Breaker()
+        self._manifest = manifest
+        self._topic = topics.work(manifest.name, manifest.line, node)
+        self._bus, self._requester, self._roster = bus, requester, roster
+        self._estimates = estimates
+        self._qos: QoS = qos
+        self._executor = executor
+        self._codecs: dict[int, Codec] = {point.id: manifest.codec(point) for point in manifest.points}
+
+    def available(self) -> bool:
+        """Whether the link is up, the breaker lets a request through, and a live worker serves this very interface."""
+        return not self.obstacle()
+
+    def obstacle(self) -> str:
+        """What keeps frames from the workers at this moment; empty when nothing does."""
+        manifest = self._manifest
+        if not self._bus.connected:
+            return "the link to the broker is down"
+        if not any(
+            served.interface == manifest.interface
+            for presence in self._roster.serving(manifest.name, manifest.line)
+            for served in presence.serves
+        ):
+            return f"no live worker serves {manifest.name} {manifest.line} with this interface"
+        if not self.breaker.allows(asyncio.get_running_loop().time()):
+            return f"the breaker is open after {self.breaker.failures} failures in a row"
+        return ""
+
+    async def ship(self, point: OperatingPoint, array: Array, deadline: float) -> Shipment:
+        """Encode, in `executor` when it may take long, send and wait for the reply.
+
+        `deadline` is a time of the running loop's clock.
+        """
+        if not self.window.try_enter():
+            return Shipment("busy", f"{self.window.in_flight} frames are in flight already")
+        if not self.breaker.try_enter(asyncio.get_running_loop().time()):
+            self.window.leave(ok=None)
+            return Shipment("busy", "the breaker is open, and its one probe is under way")
+        shipment = Shipment("cancelled")
+        try:
+            shipment = await self._ship(point, array, deadline)
+        finally:
+            self._learn(point, shipment)
+        return shipment
+
+    async def warm_up(self) -> None:
+        """Encode once at every operating point, so that no request pays for what a codec loads on first use."""
+        loop = asyncio.get_running_loop()
+        for point in self._manifest.points:
+            spec = self._manifest.spec_of(point)
+            zeros = np.zeros(spec.shape, spec.dtype)
+            await loop.run_in_executor(self._executor, self._encode, point, zeros)
+
+    def _encode(self, point: OperatingPoint, array: Array) -> tuple[bytes, float]:
+        started = time.perf_counter()
+        payload = self._codecs[point.id].encode(array)
+        return payload, (time.perf_counter() - started) * 1e3
+
+    async def _ship(self, point: OperatingPoint, array: Array, deadline: float) -> Shipment:
+        if point.part == "tail" and array.nbytes <= _INLINE_BYTES:
+            payload, encode_ms = self._encode(point, array)
+        else:
+            loop = asyncio.get_running_loop()
+            payload, encode_ms = await loop.run_in_executor(self._executor, self._encode, point, array)
+        left_ms = int(min(_LONGEST_MS, (deadline - asyncio.get_running_loop().time()) * 1e3))
+        if left_ms < 1:
+            return Shipment("timeout", "no time was left to ship it", encode_ms=encode_ms)
+        work = Work(interface=self._manifest.frame_digest, point=point.id, deadline_ms=left_ms, payloads=(payload,))
+        try:
+            frame = encode_work(work)
+            answered = await self._requester.ask(self._topic, frame, deadline=deadline, qos=self._qos)
+        except TooLargeError as error:
+            return Shipment("too_large", str(error))
+        except BrokerRefusedError as error:
+            return Shipment("refused", str(error))
+        except NoReplyError as error:
+            return Shipment(
+                "timeout",
+                str(error),
+                attempts=error.attempts,
+                payload_bytes=len(payload),
+                bytes_up=error.bytes_up,
+                encode_ms=encode_ms,
+                wait_ms=error.waited_s * 1e3,
+            )
+        shipment = _read(answered, labels=len(self._manifest.labels))
+        return replace(shipment, payload_bytes=len(payload), encode_ms=encode_ms)
+
+    def _learn(self, point: OperatingPoint, shipment: Shipment) -> None:
+        """Give the places in window and breaker back, and remember how it went; what was not sent says nothing."""
+        if shipment.answer is not None:
+            self.window.leave(ok=True)
+            self.breaker.succeeded()
+            self._estimates.encode_ms.observe(shipment.encode_ms)
+            self._estimates.wait(point.part).observe(shipment.wait_ms)
+            self._estimates.compute(point.part).observe(shipment.compute_ms)
+            self._estimates.payload(point, self._manifest).observe(shipment.payload_bytes)
+        elif shipment.attempts == 0 or shipment.status in _LOAD:
+            self.window.leave(ok=False if shipment.attempts else None)
+            self.breaker.left()
+        else:
+            self.window.leave(ok=False if shipment.status == "timeout" else None)
+            self.breaker.failed(asyncio.get_running_loop().time())
+
+
+def _read(answered: Answered, labels: int) -> Shipment:
+    """A reply as a shipment: an answer, with a label that the model has, exactly when its status is `ok`."""
+    facts = Shipment(
+        "bad_reply",
+        attempts=answered.attempts,
+        bytes_up=answered.bytes_up,
+        bytes_down=answered.bytes_down,
+        wait_ms=answered.waited_s * 1e3,
+    )
+    try:
+        reply: Reply = decode_reply(answered.message.payload)
+    except WireError as error:
+        return replace(facts, detail=str(error))
+    if reply.status is Status.OK and len(reply.answers) != 1:
+        return replace(facts, detail=f"{len(reply.answers)} answers to one sample")
+    if reply.status is Status.OK and reply.answers[0].label >= labels:
+        return replace(facts, detail=f"label {reply.answers[0].label} of a model with {labels}")
+    return replace(
+        facts,
+        status=reply.status.name.lower(),
+        detail=reply.detail,
+        answer=reply.answers[0] if reply.status is Status.OK else None,
+        queue_ms=reply.queue_us / 1e3,
+        compute_ms=reply.compute_us / 1e3,
+        batch=reply.batch,
+    )

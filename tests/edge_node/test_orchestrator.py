@@ -1,0 +1,247 @@
+"""A sample's life over a bus in memory with real workers, in virtual time: every request ends in one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from broker.bus import Message
+from cloud_worker.settings import WorkerSettings
+from cloud_worker.tails import NoOpTail
+from edge_node.orchestrator import exit_answer
+from schemas.bundle_files import Bundle
+from schemas.messages import Answer, Outcome, Reply, Status
+from schemas.policy import PrivacyLevel, Route, TaskRoutingPolicy
+from schemas.wire import encode_reply
+from tests.bundles import make_bundle, samples, tiny_manifest
+from tests.edge_node.node_stage import CLOUD, EDGE, HYBRID, PRIVATE, TOPICS, Stage, SteadyTail, staged, until, working
+from tests.virtual_time import run_virtually
+
+SAMPLE = samples(1)[0]
+SURE = {"exit": {"temperature": 1.0, "threshold": 0.0, "coverage": 1.0}}
+SLACK_S = 0.020
+
+
+async def timed(stage: Stage, **request: Any) -> tuple[Outcome, float]:
+    """One outcome, and how long it took on the loop's clock."""
+    clock = asyncio.get_running_loop().time
+    started = clock()
+    outcome = await stage.node.infer(SAMPLE, **request)
+    return outcome, clock() - started
+
+
+def ask(bundle: Bundle, *tails: Any, before: Callable[[Stage], None] = lambda _: None, **stage: Any) -> Outcome:
+    """The one outcome of a request with a deadline of 300 ms, in time, and nothing left behind."""
+
+    async def main() -> Outcome:
+        async with staged(bundle, *tails, **stage) as scene:
+            before(scene)
+            outcome, took = await timed(scene, deadline_ms=300)
+            assert took <= 0.3 + SLACK_S
+            assert scene.pending() == 0
+            return outcome
+
+    return run_virtually(main())
+
+
+def test_an_unsure_exit_ships_the_cut_and_the_cloud_answers(tiny: Bundle) -> None:
+    outcome = ask(tiny, NoOpTail(tiny.manifest))
+    assert (outcome.source, outcome.label, outcome.label_name, outcome.confidence) == ("cloud", 0, "ring", 1.0)
+    assert (outcome.route, outcome.cloud_status, outcome.attempts) == (Route.HYBRID_SPLIT, "ok", 1)
+    assert outcome.escalated
+    assert 0 < outcome.payload_bytes < outcome.bytes_up
+    assert outcome.bytes_down > 0
+    assert outcome.cost > 0
+    assert "exit unsure at 0." in outcome.reason
+
+
+def test_a_sure_exit_ships_nothing(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, fields=SURE)
+
+    async def main() -> None:
+        async with staged(bundle, NoOpTail(bundle.manifest)) as scene:
+            outcome, _ = await timed(scene)
+            await asyncio.sleep(1)
+            assert scene.heard == []
+            assert (outcome.source, outcome.cloud_status, outcome.escalated) == ("edge", "none", False)
+            assert (outcome.bytes_up, outcome.cost) == (0, 0)
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(("confidence", "source"), [(0.999, "cloud"), (0.001, "edge")])
+def test_the_more_confident_answer_wins(tiny: Bundle, confidence: float, source: str) -> None:
+    outcome = ask(tiny, SteadyTail(tiny.manifest, confidence))
+    assert (outcome.source, outcome.cloud_status) == (source, "ok")
+
+
+def test_cloud_only_ships_the_input_and_runs_no_head(tiny: Bundle) -> None:
+    outcome = ask(tiny, NoOpTail(tiny.manifest), policy=CLOUD)
+    assert (outcome.source, outcome.route, outcome.times_ms.head, outcome.escalated) == (
+        "cloud",
+        Route.CLOUD_ONLY,
+        0,
+        False,
+    )
+
+
+def test_lost_frames_are_sent_again(tiny: Bundle) -> None:
+    async def main() -> None:
+        async with staged(tiny, NoOpTail(tiny.manifest)) as scene:
+            scene.broker.faults.drop_next = 2
+            outcome, _ = await timed(scene, deadline_ms=2000)
+            assert (outcome.source, outcome.attempts) == ("cloud", 3)
+            assert {message.topic.split("/")[1] for message in scene.broker.faults.lost} == {"w"}
+
+    run_virtually(main())
+
+
+def lose_everything(scene: Stage) -> None:
+    scene.broker.faults.drop_next = 1 << 30
+
+
+@pytest.mark.parametrize("policy", [HYBRID, CLOUD], ids=["hybrid", "cloud"])
+def test_when_nothing_comes_back_the_edge_answers_by_the_deadline(tiny: Bundle, policy: TaskRoutingPolicy) -> None:
+    outcome = ask(tiny, NoOpTail(tiny.manifest), policy=policy, before=lose_everything)
+    assert (outcome.source, outcome.cloud_status) == ("edge", "timeout")
+    assert "cloud: timeout (no reply to sb/w/" in outcome.reason
+    assert outcome.attempts > 0
+
+
+@pytest.mark.parametrize("policy", [HYBRID, CLOUD], ids=["hybrid", "cloud"])
+def test_a_tail_that_fails_leaves_the_edge_answer(tiny: Bundle, policy: TaskRoutingPolicy) -> None:
+    outcome = ask(tiny, SteadyTail(tiny.manifest, failure=RuntimeError("out of memory")), policy=policy)
+    assert (outcome.source, outcome.cloud_status) == ("edge", "failed")
+    assert "cloud: failed (the tail of tiny 1.0.0 raised RuntimeError" in outcome.reason
+
+
+def test_a_worker_of_another_pair_that_claims_ours_is_a_mismatch(tiny: Bundle) -> None:
+    other = tiny_manifest(seed=1)
+    outcome = ask(tiny, NoOpTail(other), claims=tiny.manifest)
+    assert (outcome.source, outcome.cloud_status) == ("edge", "interface_mismatch")
+    assert outcome.reason.endswith(")")
+
+
+def test_an_overloaded_worker_leaves_the_edge_answer_and_halves_the_window(tiny: Bundle) -> None:
+    async def main() -> None:
+        slow = SteadyTail(tiny.manifest, takes_s=0.2)
+        async with staged(tiny, slow, settings=WorkerSettings(max_queue=1, max_batch=1)) as scene:
+            size = scene.uplink.window.size
+            outcomes = await asyncio.gather(*(scene.node.infer(SAMPLE, deadline_ms=900) for _ in range(8)))
+            refused = [outcome for outcome in outcomes if outcome.cloud_status == "overloaded"]
+            assert len(refused) >= 5
+            assert {outcome.source for outcome in refused} == {"edge"}
+            assert "cloud: overloaded" in refused[0].reason
+            assert scene.uplink.window.size < size
+            assert scene.uplink.breaker.failures == 0
+            assert scene.pending() == 0
+
+    run_virtually(main())
+
+
+def ok(*labels: int) -> bytes:
+    return encode_reply(Reply(status=Status.OK, answers=tuple(Answer(label=each, confidence=1.0) for each in labels)))
+
+
+def failed_with_answer() -> bytes:
+    return ok(1).replace(b"\x96\x01\x00", b"\x96\x01\x06")
+
+
+@pytest.mark.parametrize(
+    ("payload", "status"),
+    [
+        (b"", "bad_reply"),
+        (b"\xc1" * 40, "bad_reply"),
+        (bytes(70_000), "bad_reply"),
+        (ok(), "bad_reply"),
+        (ok(1, 2), "bad_reply"),
+        (ok(4), "bad_reply"),
+        (failed_with_answer(), "failed"),
+    ],
+    ids=["empty", "garbage", "huge", "no answer", "two answers", "no such label", "an answer that failed"],
+)
+def test_a_reply_of_no_use_leaves_the_edge_answer(tiny: Bundle, payload: bytes, status: str) -> None:
+    async def main() -> None:
+        mute = SteadyTail(tiny.manifest, takes_s=10)
+        async with staged(tiny, mute) as scene, asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(timed(scene, deadline_ms=300))
+            await until(lambda: "w" in scene.topics())
+            work = next(message for message in scene.heard if message.topic.startswith("sb/w"))
+            await scene.workers[0].publish(Message(TOPICS.reply("cam-1"), payload, correlation=work.correlation))
+            outcome, took = await asking
+            assert (outcome.source, outcome.cloud_status) == ("edge", status)
+            assert f"cloud: {status}" in outcome.reason
+            assert took <= 0.3 + SLACK_S
+
+    run_virtually(main())
+
+
+def test_after_the_death_of_the_worker_the_edge_goes_on_alone(tiny: Bundle) -> None:
+    async def main() -> None:
+        async with staged(tiny, NoOpTail(tiny.manifest)) as scene:
+            scene.workers[0].drop()
+            await asyncio.sleep(0.001)
+            outcome, _ = await timed(scene)
+            assert (outcome.route, outcome.source, outcome.cloud_status) == (Route.FALLBACK_EDGE, "edge", "none")
+            assert outcome.reason == "no live worker serves tiny 1.0 with this interface"
+            scene.workers[0].connect()
+            await asyncio.sleep(0.001)
+            assert (await timed(scene))[0].source == "cloud"
+
+    run_virtually(main())
+
+
+def test_a_worker_of_another_interface_on_the_same_line_is_no_worker(tiny: Bundle) -> None:
+    outcome = ask(tiny, NoOpTail(tiny_manifest(seed=1)))
+    assert (outcome.route, outcome.attempts) == (Route.FALLBACK_EDGE, 0)
+
+
+def test_one_of_two_workers_dies_with_the_frame_and_the_other_answers(tiny: Bundle) -> None:
+    async def main() -> None:
+        mute = SteadyTail(tiny.manifest, takes_s=100)
+        async with staged(tiny, mute) as scene, asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(timed(scene, deadline_ms=2000))
+            await until(lambda: mute.frames > 0)
+            async with working(scene.broker, "spare", NoOpTail(tiny.manifest)):
+                scene.workers[0].drop()
+                outcome, _ = await asking
+                assert (outcome.source, outcome.cloud_status) == ("cloud", "ok")
+                assert outcome.attempts == 2
+
+    run_virtually(main())
+
+
+@pytest.mark.parametrize(
+    ("policy", "privacy", "route", "shipped"),
+    [
+        (PRIVATE, PrivacyLevel.CONFIDENTIAL, Route.EDGE_ONLY, True),
+        (EDGE, PrivacyLevel.PUBLIC, Route.EDGE_ONLY, False),
+        (PRIVATE.model_copy(update={"confidence_threshold": 0.0}), PrivacyLevel.CONFIDENTIAL, Route.EDGE_ONLY, False),
+        (PRIVATE, PrivacyLevel.INTERNAL, Route.HYBRID_SPLIT, True),
+        (PRIVATE, PrivacyLevel.PUBLIC, Route.CLOUD_ONLY, True),
+    ],
+    ids=["doubted", "pinned", "confident enough", "split", "cloud"],
+)
+def test_edge_only_escalates_below_the_threshold_unless_pinned(
+    tiny: Bundle, policy: TaskRoutingPolicy, privacy: PrivacyLevel, route: Route, *, shipped: bool
+) -> None:
+    async def main() -> None:
+        async with staged(tiny, NoOpTail(tiny.manifest), policy=policy) as scene:
+            outcome, _ = await timed(scene, privacy=privacy)
+            assert (outcome.route, outcome.attempts) == (route, int(shipped))
+            assert outcome.escalated is (shipped and route is not Route.CLOUD_ONLY)
+            assert outcome.source == ("cloud" if shipped else "edge")
+
+    run_virtually(main())
+
+
+def test_an_exit_that_is_not_finite_says_nothing() -> None:
+    assert exit_answer(np.array([0.0, np.nan], np.float32), 1.0, 0.5) is None
+    answer = exit_answer(np.array([0.0, 100.0], np.float32), 1.0, 0.5)
+    assert answer is not None
+    assert (answer.label, answer.confidence, answer.sure) == (1, 1.0, True)
