@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from typing import Any
@@ -19,13 +20,17 @@ from schemas.bundle import Manifest
 from schemas.bundle_files import open_bundle
 from schemas.policy import Prices
 
-_NEXT = """[bold]What to try next[/bold]
-  watch the bus    .venv/bin/python -m broker.engines --port 1883 &   then   .venv/bin/fleet inspect 'sb/#'
-  one worker       .venv/bin/cloud-worker run --bundle models/fashion_mnist/bundle --trust-unsigned
-  one node         .venv/bin/edge-node run --bundle models/fashion_mnist/bundle --broker mqtt://127.0.0.1:1883 \\
-                       --source models/fashion_mnist/samples
-  the figures      .venv/bin/python -m benchmarks kpi      (all 10,000 test images where they are installed)
-  your own device  README.md, "Deploy on a Pi\""""
+_NEXT = """
+What to try next, each in a terminal of its own:
+
+  .venv/bin/python -m broker.engines --port 1883
+  .venv/bin/fleet inspect 'sb/#'
+  .venv/bin/cloud-worker run --bundle models/fashion_mnist/bundle --trust-unsigned
+  .venv/bin/edge-node run --bundle models/fashion_mnist/bundle \\
+      --broker mqtt://127.0.0.1:1883 --source models/fashion_mnist/samples
+
+  .venv/bin/python -m benchmarks kpi     the same table for all 10,000 test images, where they are installed
+  README.md, "Deploy on a Pi"            the same on a device of your own"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +49,7 @@ async def run(options: argparse.Namespace) -> Report:
     results = await _stream(console, setup)
     if options.json:
         return Report("demo", rows=[result.row() for result in results.values()])
-    console.print(_table(results, setup))
+    console.print(_table(results))
     _conclude(console, results, time.monotonic() - begun)
     sys.exit(0)
 
@@ -53,12 +58,11 @@ def _introduce(console: Console, setup: Setup, manifest: Manifest) -> None:
     profile = manifest.profile
     console.print(f"[bold]splitbus[/bold]: {manifest.name} {manifest.edge_version}, {setup.count} real test images")
     console.print(
-        f"  head and exit {profile.head_macs / 1e6:.2f} M MACs on the node, tail {profile.tail_macs / 1e6:.1f} M, "
-        f"whole model {profile.full_macs / 1e6:.1f} M in the cloud"
+        f"M MACs: head and exit {profile.head_macs / 1e6:.2f} on the node; tail {profile.tail_macs / 1e6:.1f}, "
+        f"whole model {profile.full_macs / 1e6:.1f} in the cloud"
     )
-    console.print(
-        f"  {setup.nodes} nodes, {setup.workers} workers, one broker, each in a process; link of a node: {setup.link}"
-    )
+    console.print(f"{setup.nodes} nodes, {setup.workers} workers, one broker, each a process of its own")
+    console.print(f"a node's link: {setup.link}")
 
 
 async def _stream(console: Console, setup: Setup) -> dict[str, ModeResult]:
@@ -70,21 +74,23 @@ async def _stream(console: Console, setup: Setup) -> dict[str, ModeResult]:
             progress.update(start, completed=1, description=f"{broker.engine} up")
             for mode in MODES:
                 task: TaskID = progress.add_task(mode, total=setup.count)
-                results[mode] = await kpi.measure(
-                    setup, broker, mode, lambda _mode, done, task=task: progress.update(task, completed=done)
-                )
+                results[mode] = await kpi.measure(setup, broker, mode, functools.partial(_advance, progress, task))
     return results
 
 
-def _table(results: dict[str, ModeResult], setup: Setup) -> Table:
-    table = Table(title=f"{setup.count} images, {setup.nodes} nodes, {setup.workers} workers, link {setup.link}")
+def _advance(progress: Progress, task: TaskID, done: int) -> None:
+    progress.update(task, completed=done)
+
+
+def _table(results: dict[str, ModeResult]) -> Table:
+    table = Table()
     table.add_column("")
     for mode in results:
         table.add_column(mode, justify="right")
     rows = [result.row() for result in results.values()]
     for name, render in _LINES.items():
         table.add_row(name, *(render(row) for row in rows))
-    table.add_row("answers by batch size", *(_batches(result) for result in results.values()))
+    table.add_row("answers by batch", *(_batches(result) for result in results.values()))
     return table
 
 
@@ -92,14 +98,13 @@ _LINES: dict[str, Any] = {
     "latency p50": lambda row: f"{row['p50_ms']:.1f} ms",
     "latency p95": lambda row: f"{row['p95_ms']:.1f} ms",
     "latency p99": lambda row: f"{row['p99_ms']:.1f} ms",
-    "bytes up, on the socket": lambda row: f"{row['bytes_up']:.0f}",
-    "bytes down": lambda row: f"{row['bytes_down']:.0f}",
-    "tensor bytes when shipped": lambda row: f"{row['payload_bytes_shipped']:.0f}" if row["shipped"] else "-",
-    "cost for 1,000 inferences": lambda row: f"${1000 * row['cost_usd']:.4f}",
-    "accuracy (95 % interval)": lambda row: (
-        f"{100 * row['accuracy']:.1f} % ({100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f})"
-    ),
-    "shipped to the cloud": lambda row: f"{100 * row['shipped']:.1f} %",
+    "bytes up, socket": lambda row: f"{row['bytes_up']:.0f}",
+    "bytes down, socket": lambda row: f"{row['bytes_down']:.0f}",
+    "tensor when shipped": lambda row: f"{row['payload_bytes_shipped']:.0f} bytes" if row["shipped"] else "0 bytes",
+    "cost of 1,000": lambda row: f"${1000 * row['cost_usd']:.4f}",
+    "accuracy": lambda row: f"{100 * row['accuracy']:.1f} %",
+    "  95 % interval": lambda row: f"{100 * row['accuracy_low']:.1f} to {100 * row['accuracy_high']:.1f}",
+    "shipped (escalated)": lambda row: f"{100 * row['shipped']:.1f} %",
 }
 
 
@@ -113,13 +118,15 @@ def _batches(result: ModeResult) -> str:
 def _conclude(console: Console, results: dict[str, ModeResult], seconds: float) -> None:
     prices = Prices()
     whole, hybrid = results["cloud only"], results["hybrid"]
+    gap = 100 * (whole.accuracy - hybrid.accuracy)
     console.print(
-        f"  prices: ${prices.per_cloud_ms * 3.6e6:.2f} for an hour of a worker, ${prices.per_megabyte:.2f} a MB of mobile "
-        f"data, ${prices.per_message * 1e6:.2f} a million messages; cloud only ships the image as lossless WebP"
+        f"prices: ${prices.per_cloud_ms * 3.6e6:.2f} an hour of a worker, ${prices.per_megabyte:.2f} a MB of "
+        f"mobile data, ${prices.per_message * 1e6:.2f} a million messages"
     )
+    console.print("edge only is the early exit alone; cloud only ships the image as lossless WebP")
     console.print(
-        f"  hybrid costs {100 * hybrid.mean_cost() / whole.mean_cost():.0f} % of cloud only, sends "
+        f"hybrid costs {100 * hybrid.mean_cost() / whole.mean_cost():.0f} % of cloud only, sends "
         f"{100 * hybrid.socket_up / whole.socket_up:.0f} % of its bytes up, and is "
-        f"{100 * (whole.accuracy - hybrid.accuracy):+.1f} points of accuracy behind it; measured in {seconds:.0f} s"
+        f"{abs(gap):.1f} points of accuracy {'behind' if gap > 0 else 'ahead'}; measured in {seconds:.0f} s"
     )
-    console.print(_NEXT)
+    console.print(_NEXT, markup=False, soft_wrap=True)

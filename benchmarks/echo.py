@@ -16,7 +16,7 @@ ASK, REPLY = "echo/ask", "echo/reply"
 
 
 def bare_client(broker: str, client_id: str) -> aiomqtt.Client:
-    """aiomqtt as its documentation shows it, with MQTT 5 and TCP_NODELAY."""
+    """Connect aiomqtt as its documentation shows it, with MQTT 5 and TCP_NODELAY."""
     address = BrokerAddress.parse(broker)
     return aiomqtt.Client(
         address.host,

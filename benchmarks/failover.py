@@ -1,4 +1,4 @@
-"""Kill -9 one of two workers under load, again and again: is every request answered once, and in time?
+"""Kill -9 one of two workers under load, again and again: every request answered once, and in time.
 
 A node keeps a steady load on two workers. In each round one of them is killed in the middle of it and started
 again. Every request must end in exactly one outcome, with an answer, within its deadline.
@@ -99,7 +99,7 @@ async def _kill_in_turn(options: argparse.Namespace, url: str, load: _Load, stop
 
 
 async def _until(load: _Load, asked: int) -> None:
-    while load.asked < asked:
+    while load.asked < asked:  # noqa: ASYNC110 - the load has a rhythm, no event
         await asyncio.sleep(1 / load.options.rate)
 
 

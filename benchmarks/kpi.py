@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.children import BUNDLE, TEST_IMAGES, child_process, node_argv, worker_argv
 from benchmarks.report import Quantiles, Report, Target
 from benchmarks.shaper import PROFILES, LinkProfile, Shaper
-from broker.engines import RunningBroker, start_broker
+from broker.engines import EngineChoice, RunningBroker, start_broker
 from schemas.bundle import Manifest
 from schemas.bundle_files import open_bundle
 from schemas.policy import Prices
@@ -31,7 +31,7 @@ MODES = {"edge only": "edge", "cloud only": "cloud", "hybrid": "hybrid"}
 WORKER_OPTIONS = ("--max-delay-ms", "2")
 _Z95 = 1.959964
 
-Progress = Callable[[str, int], None]
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Setup:
     concurrency: int = 2
     deadline_ms: float = 2000.0
     link: LinkProfile = PROFILES["4G"]
-    engine: str = "auto"
+    engine: EngineChoice = "auto"
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ async def cloud(setup: Setup) -> AsyncIterator[RunningBroker]:
 
 
 async def measure(setup: Setup, broker: RunningBroker, mode: str, progress: Progress) -> ModeResult:
-    """Stream the images through all nodes in one mode; `progress(mode, done)` after each outcome."""
+    """Stream the images through all nodes in one mode; `progress(done)` after each outcome."""
     result = ModeResult(mode)
     async with Shaper(broker.host, broker.port, setup.link) as shaper:
         async with asyncio.TaskGroup() as group:
@@ -157,7 +157,7 @@ async def _one_node(setup: Setup, url: str, number: int, result: ModeResult, pro
     async with child_process(f"node {number}", argv) as node:
         async for outcome in node.lines():
             result.outcomes.append(outcome)
-            progress(result.mode, len(result.outcomes))
+            progress(len(result.outcomes))
 
 
 def _share_of(setup: Setup, number: int) -> int:
@@ -212,14 +212,16 @@ async def run(options: argparse.Namespace) -> Report:
     results: dict[str, ModeResult] = {}
     async with cloud(setup) as broker:
         for mode in MODES:
-            results[mode] = await measure(setup, broker, mode, lambda _mode, _done: None)
+            results[mode] = await measure(setup, broker, mode, lambda _done: None)
     prices = Prices()
     report = Report("kpi", rows=[result.row() for result in results.values()])
     report.targets = targets(results, open_bundle(setup.bundle).manifest)
     report.notes = [
         f"{setup.count} images of {setup.images.name}, {setup.nodes} nodes, {setup.workers} workers, link {setup.link}",
-        f"prices in dollars: {prices.per_cloud_ms:.3g} a cloud ms, {prices.per_megabyte:g} a MB, "
-        f"{prices.per_message:g} a message",
+        (
+            f"prices in dollars: {prices.per_cloud_ms:.3g} a cloud ms, {prices.per_megabyte:g} a MB, "
+            f"{prices.per_message:g} a message"
+        ),
     ]
     return report
 

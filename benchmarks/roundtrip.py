@@ -93,14 +93,17 @@ async def run(options: argparse.Namespace) -> Report:
     manifest = open_bundle(options.bundle).manifest
     size = manifest.codec(manifest.points[0]).max_payload + _FRAME_OVERHEAD
     for engine in available_engines():
-        async with start_broker(engine) as broker:
-            async with bare(broker.url, size) as echo, ours(broker.url, options.bundle) as shipment:
-                await _round(echo, 100)
-                await _round(shipment, 100)
-                pairs = [
-                    (await _round(echo, options.pings), await _round(shipment, options.pings))
-                    for _ in range(options.rounds)
-                ]
+        async with (
+            start_broker(engine) as broker,
+            bare(broker.url, size) as echo,
+            ours(broker.url, options.bundle) as shipment,
+        ):
+            await _round(echo, 100)
+            await _round(shipment, 100)
+            pairs = [
+                (await _round(echo, options.pings), await _round(shipment, options.pings))
+                for _ in range(options.rounds)
+            ]
         ratios = [statistics.median(mine) / statistics.median(theirs) for theirs, mine in pairs]
         for side, column in (("bare aiomqtt echo", 0), ("splitbus", 1)):
             values = [value for pair in pairs for value in pair[column]]

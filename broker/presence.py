@@ -85,5 +85,3 @@ class Roster:
     def all(self) -> list[Presence]:
         """Everyone who ever announced, in whatever state."""
         return list(self._present.values())
-
-

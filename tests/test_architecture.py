@@ -65,7 +65,7 @@ def test_the_worker_never_imports_tflite_nor_the_edge(path: str) -> None:
 
 def test_only_the_link_imports_aiomqtt_and_only_the_tflite_head_imports_tflite() -> None:
     everything = files(*PACKAGES)
-    assert {path for path in everything if "aiomqtt" in top_level(path)} <= {"broker/link.py"}
+    assert {path for path in everything if "aiomqtt" in top_level(path)} <= {"broker/connection.py"}
     assert {path for path in everything if top_level(path) & TFLITE} <= {"edge_node/tflite_head.py"}
 
 

@@ -5,7 +5,7 @@ Logits are float (N, 10), labels int (N,). Temperature scaling: Guo et al. 2017.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.floating]
     Ints = NDArray[np.integer]
 
+Rule = Literal["cloud", "confident"]
 THRESHOLDS = np.round(np.arange(0.30, 0.9951, 0.005), 3)
 
 
@@ -59,27 +60,27 @@ def temperature(logits: Floats, labels: Ints) -> float:
     return round(float(min(grid, key=loss)), 3)
 
 
-def answers(exit_p: Floats, tail_p: Floats, threshold: float) -> tuple[Ints, NDArray[np.bool_]]:
+def answers(exit_p: Floats, tail_p: Floats, threshold: float, rule: Rule) -> tuple[Ints, NDArray[np.bool_]]:
     """The pair's answers (N,) and which samples travel (N,).
 
-    The exit answers when its confidence reaches the threshold; otherwise the more confident of exit and tail does.
+    The exit answers when its confidence reaches the threshold. Of what travels, rule `cloud` takes the tail's answer,
+    rule `confident` that of the more confident of exit and tail.
     """
     shipped = exit_p.max(axis=1) < threshold
-    cloud = shipped & (tail_p.max(axis=1) >= exit_p.max(axis=1))
+    cloud = shipped if rule == "cloud" else shipped & (tail_p.max(axis=1) >= exit_p.max(axis=1))
     return np.where(cloud, tail_p.argmax(axis=1), exit_p.argmax(axis=1)), shipped
 
 
-def hybrid(exit_p: Floats, tail_p: Floats, labels: Ints, threshold: float) -> Hybrid:
+def hybrid(exit_p: Floats, tail_p: Floats, labels: Ints, threshold: float, rule: Rule = "cloud") -> Hybrid:
     """Accuracy and traffic of the pair at one threshold."""
-    chosen, shipped = answers(exit_p, tail_p, threshold)
+    chosen, shipped = answers(exit_p, tail_p, threshold, rule)
     return Hybrid(threshold, float((chosen == labels).mean()), float(shipped.mean()))
 
 
 def choose_threshold(exit_p: Floats, tail_p: Floats, labels: Ints, slack: float, most_shipped: float) -> Hybrid:
     """The threshold that ships least among those within `slack` of the best accuracy at `most_shipped` traffic or less.
 
-    When every threshold ships more than that, the lowest one.
-    The samples must be the calibration part and no other.
+    When every threshold ships more than that, the lowest one. The samples must be the calibration part and no other.
     """
     points = [hybrid(exit_p, tail_p, labels, float(value)) for value in THRESHOLDS]
     allowed = [point for point in points if point.shipped <= most_shipped] or points[:1]

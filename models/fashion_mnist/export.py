@@ -104,7 +104,9 @@ def fields(run: Run, split: data.Split, files: dict[str, dict[str, Any]]) -> dic
             "full_accuracy": validation["full"],
         },
         "files": files,
-        "pairing": freeze.weights_digest(run.full),
+        "pairing": freeze.weights_digest(
+            run.pair
+        ),  # a learned bottleneck binds the halves, not the unsplit model alone
     }
 
 

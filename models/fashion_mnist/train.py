@@ -1,8 +1,8 @@
 """Train the reference pair: stage 1 the unsplit model, stage 2 head and tail together, then calibrate the exit.
 
     python -m models.fashion_mnist.train [--data DIR] [--out DIR] [--epochs-full N] [--epochs-split N]
-                                         [--channels N] [--bits N] [--lr-full R] [--lr-split R] [--start DIR]
-                                         [--seed N] [--quick]
+                                         [--channels N] [--bits N] [--lr-full R] [--lr-split R] [--softening T]
+                                         [--keep SHARE] [--start DIR] [--seed N] [--quick]
 
 Each stage is resumable: run the same command again. Writes full.pt and split.pt (state dicts) and report.json.
 """
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SMOOTHING = 0.05
-SOFTENING = 1.0
-"""Temperature of the distillation (Hinton, Vinyals and Dean 2015)."""
+EXIT_WEIGHT = 0.5
+HARD_WEIGHT = 0.5
+"""Of the labels against the unsplit model's answers."""
+AT_RANDOM = 0.15
+"""Share of a batch that the tail sees whatever the exit thinks."""
 SLACK = 0.001
 """The threshold may cost a tenth of a point against the best one on the calibration part."""
 MOST_SHIPPED = 0.30
@@ -79,25 +82,42 @@ def full_loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 class SplitLoss:
-    """Both branches learn from the labels and from the unsplit model's answer to the same augmented image."""
+    """Both branches learn from the labels and from the unsplit model's answer to the same augmented image.
 
-    def __init__(self, full: nn.Module) -> None:
+    With `keep` below 1 the tail, the only costly part, sees that share of each batch: what the exit doubts most, which
+    is what would travel, and some at random.
+    """
+
+    def __init__(self, full: nn.Module, softening: float, keep: float) -> None:
         self.full = full.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.softening = softening
+        self.keep = keep
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """The sum over tail and exit."""
+        """The sum over tail and exit. `model` must be a Pair."""
+        assert isinstance(model, Pair)
         with torch.autocast("cpu", torch.bfloat16):
+            cut, exit_logits = model.head(images)
+            kept = self._doubted(exit_logits.detach().float())
+            tail_logits = model.tail(model.bottleneck.straight_through(cut.float()[kept]))
             with torch.no_grad():
-                teacher = self.full(images)
-            exit_logits, tail_logits = model(images)
-        wanted = functional.log_softmax(teacher.float() / SOFTENING, dim=1)
-        total = torch.zeros(())
-        for logits, weight in ((exit_logits.float(), 0.5), (tail_logits.float(), 1.0)):
-            soft = functional.kl_div(
-                functional.log_softmax(logits / SOFTENING, dim=1), wanted, reduction="batchmean", log_target=True
-            )
-            total = total + weight * (SOFTENING**2 * soft + 0.5 * functional.cross_entropy(logits, labels))
-        return total
+                teacher = self.full(images[kept]).float()
+        exit_logits, tail_logits = exit_logits.float(), tail_logits.float()
+        hard = functional.cross_entropy(tail_logits, labels[kept])
+        hard = hard + EXIT_WEIGHT * functional.cross_entropy(exit_logits, labels)
+        soft = self._soft(tail_logits, teacher) + EXIT_WEIGHT * self._soft(exit_logits[kept], teacher)
+        return HARD_WEIGHT * hard + soft
+
+    def _doubted(self, exit_logits: Tensor) -> Tensor:
+        """Rows for the tail."""
+        count = round(self.keep * len(exit_logits))
+        confidence = exit_logits.softmax(dim=1).amax(dim=1)
+        confidence[torch.rand(len(confidence)) < AT_RANDOM] = 0.0
+        return confidence.argsort()[:count]
+
+    def _soft(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        mine, wanted = (functional.log_softmax(one / self.softening, dim=1) for one in (logits, teacher))
+        return self.softening**2 * functional.kl_div(mine, wanted, reduction="batchmean", log_target=True)
 
 
 @torch.inference_mode()
@@ -138,7 +158,8 @@ def calibrated(full: Full, pair: Pair, split: data.Split) -> dict[str, object]:
         row = {key: calibrate.accuracy(logits, part.labels) for key, logits in found._asdict().items()}
         exit_p, tail_p = calibrate.softmax(found.exit, heat["exit"]), calibrate.softmax(found.tail, heat["tail"])
         both = calibrate.hybrid(exit_p, tail_p, part.labels, chosen.threshold)
-        report[name] = {**row, "hybrid": both.accuracy, "shipped": both.shipped}
+        confident = calibrate.hybrid(exit_p, tail_p, part.labels, chosen.threshold, "confident")
+        report[name] = {**row, "hybrid": both.accuracy, "hybrid_confident": confident.accuracy, "shipped": both.shipped}
     return report
 
 
@@ -170,8 +191,12 @@ def train_split(args: argparse.Namespace, split: data.Split, full: Full) -> Pair
     pair.start_from(full)
     if args.start:
         pair.load_state_dict(torch.load(args.start / "split.pt", weights_only=True))
-    plan = Plan("split", args.epochs_split, args.lr_split)
-    stage = Stage(plan, SplitLoss(full), lambda model: score(model, split.validation), split.train)
+    plan = Plan(
+        "split", args.epochs_split, args.lr_split, batch=round(128 / args.keep), average=0.998 ** (1 / args.keep)
+    )
+    stage = Stage(
+        plan, SplitLoss(full, args.softening, args.keep), lambda model: score(model, split.validation), split.train
+    )
     best = fit(pair, stage, args.out, args.seed + 1)
     save(path, best.state_dict())
     pair.load_state_dict(best.state_dict())
@@ -189,6 +214,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bits", type=int, default=2, choices=(1, 2, 3, 4), help="bits for each value of the cut")
     parser.add_argument("--lr-full", type=float, default=0.1, help="highest learning rate of stage 1")
     parser.add_argument("--lr-split", type=float, default=0.05, help="highest learning rate of stage 2")
+    parser.add_argument("--softening", type=float, default=2.0, help="temperature of the distillation (Hinton 2015)")
+    parser.add_argument(
+        "--keep", type=float, default=1.0, help="share of each batch that the tail sees, doubted ones first"
+    )
     parser.add_argument("--start", type=Path, help="folder of an earlier run whose weights get another cycle")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="one epoch of 2,000 images a stage, to see that it runs")

@@ -14,7 +14,7 @@ import uvloop
 from blockbuster import blockbuster_ctx
 
 from benchmarks.shaper import PROFILES, Shaper
-from broker import link as module
+from broker import connection as module
 from broker.bus import Message
 from broker.engines import RunningBroker
 from broker.link import Link
