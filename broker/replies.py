@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from broker.bus import Bus, Message, QoS
 from broker.packets import publish_size
@@ -61,7 +61,7 @@ class _Request:
     """One request under way."""
 
     message: Message
-    reply: asyncio.Future[Message]
+    reply: Message | None = None
     started: float = field(default_factory=time.perf_counter)
     sent_at: float = 0.0
     attempts: int = 0
@@ -69,9 +69,31 @@ class _Request:
     sendings: int = 0
     """Those that may have gone out, too: the connection broke meanwhile."""
     bytes_up: int = 0
+    _waiter: asyncio.Future[None] | None = None
 
     def waited_s(self) -> float:
         return time.perf_counter() - self.started
+
+    def take(self, reply: Message) -> None:
+        """Take the first reply, and end the wait for it."""
+        self.reply = reply
+        self._wake()
+
+    async def wait(self, patience_s: float) -> None:
+        """Return when there is a reply, or after the time; a plain future, since every frame passes here."""
+        if self.reply is not None or patience_s <= 0:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(patience_s, self._wake)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class Requester:
@@ -82,7 +104,7 @@ class Requester:
         self._bus = bus
         self._prefix = secrets.token_bytes(4)
         self._next = 0
-        self._pending: dict[bytes, asyncio.Future[Message]] = {}
+        self._pending: dict[bytes, _Request] = {}
         self._over: dict[bytes, bool] = {}
         self._order: deque[bytes] = deque()
         self._asked = self._answered = self._retried = self._unanswered = self._late = self._duplicate = 0
@@ -96,21 +118,22 @@ class Requester:
         later is counted and dropped.
         """
         loop = asyncio.get_running_loop()
-        request = _Request(Message(topic, payload, qos=qos, correlation=self._correlation()), loop.create_future())
-        correlation, reply = self._begin(request)
+        correlation = self._correlation()
+        request = _Request(Message(topic, payload, qos=qos, correlation=correlation))
+        self._pending[correlation] = request
+        self._asked += 1
         try:
-            while not reply.done() and deadline - loop.time() > _CLOCK_S:
+            while request.reply is None and deadline - loop.time() > _CLOCK_S:
                 if await self._attempt(request, deadline):
-                    patience = min(deadline - loop.time(), self.timer.timeout(request.attempts - 1))
-                    await asyncio.wait({reply}, timeout=max(0.0, patience))
-            if not reply.done():
+                    await request.wait(min(deadline - loop.time(), self.timer.timeout(request.attempts - 1)))
+            if request.reply is None:
                 self._unanswered += 1
                 raise NoReplyError(topic, request.attempts, request.waited_s(), request.bytes_up)
-            return self._done(request)
+            return self._done(request, request.reply)
         finally:
             self._retried += max(0, request.attempts - 1)
             del self._pending[correlation]
-            self._remember(correlation, answered=reply.done())
+            self._remember(correlation, answered=request.reply is not None)
 
     def statistics(self) -> RequesterStatistics:
         """Counters since the start."""
@@ -126,25 +149,21 @@ class Requester:
 
     def take(self, message: Message) -> None:
         """Give a reply to whoever waits for it, or count why nobody does."""
-        correlation = message.correlation
-        future = self._pending.get(correlation) if correlation is not None else None
-        if future is not None and not future.done():
-            future.set_result(message)
-        elif future is not None or self._over.get(correlation or b"", False):
+        correlation = message.correlation or b""
+        request = self._pending.get(correlation)
+        if request is not None and request.reply is None:
+            request.take(message)
+        elif request is not None or self._over.get(correlation, False):
             self._duplicate += 1
         else:
             self._late += 1
 
-    def _begin(self, request: _Request) -> tuple[bytes, asyncio.Future[Message]]:
-        correlation = request.message.correlation or b""
-        self._pending[correlation] = request.reply
-        self._asked += 1
-        return correlation, request.reply
-
     async def _attempt(self, request: _Request, deadline: float) -> bool:
         """Publish once, or, when the link is down, wait for it and return False; until the deadline at the longest."""
         left_s = deadline - asyncio.get_running_loop().time()
-        frame = replace(request.message, expiry_s=math.ceil(min(left_s, _LONGEST_EXPIRY_S)))
+        asked = request.message
+        expiry_s = math.ceil(min(left_s, _LONGEST_EXPIRY_S))
+        frame = Message(asked.topic, asked.payload, asked.qos, correlation=asked.correlation, expiry_s=expiry_s)
         request.sendings += 1
         request.sent_at = time.perf_counter()
         try:
@@ -166,11 +185,10 @@ class Requester:
                     await asyncio.sleep(_NAP_S)
                 await self._bus.wait_connected()
 
-    def _done(self, request: _Request) -> Answered:
+    def _done(self, request: _Request, reply: Message) -> Answered:
         self._answered += 1
         if request.sendings == 1:
             self.timer.sample(time.perf_counter() - request.sent_at)
-        reply = request.reply.result()
         return Answered(reply, request.attempts, request.waited_s(), request.bytes_up, publish_size(reply))
 
     def _correlation(self) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -109,7 +108,7 @@ class Desk:
         known = self._answered.reply(key)
         if known is not None:
             self._tally.add("cached")
-            await self._publish(envelope, known, deadline)
+            await self._publish(envelope, known)
         elif self._answered.begin(key):
             await self._finish(message, envelope, key, Job(tail, frame), deadline)
         else:
@@ -122,7 +121,7 @@ class Desk:
             reply = await self._run(job, deadline)
             kept = encode_reply(reply)
             self._tally.add("answered")
-            await self._publish(envelope, kept, deadline)
+            await self._publish(envelope, kept)
         except RefusedError as refusal:
             await self._refuse(message, envelope, refusal)
         finally:
@@ -158,13 +157,15 @@ class Desk:
     async def _refuse(self, message: Message, envelope: Envelope, refusal: RefusedError) -> None:
         self._tally.refuse(refusal.status)
         detail = str(refusal)
-        await self._publish(envelope, encode_reply(Reply(status=refusal.status, detail=detail)), None)
+        await self._publish(envelope, encode_reply(Reply(status=refusal.status, detail=detail)))
         await self._dead_letters.post(message, refusal.status, detail)
 
-    async def _publish(self, envelope: Envelope, reply: bytes, deadline: float | None) -> None:
-        """Hand a reply to the bus; when the link is down the reply is lost and the node's retry finds it kept."""
-        left_s = 1 if deadline is None else max(1, math.ceil(deadline - self._clock()))
-        message = Message(envelope.reply_topic, reply, self._qos, correlation=envelope.correlation, expiry_s=left_s)
+    async def _publish(self, envelope: Envelope, reply: bytes) -> None:
+        """Hand a reply to the bus; when the link is down the reply is lost and the node's retry finds it kept.
+
+        A reply has no expiry: nobody keeps it for a node that is away, since nodes begin every session anew.
+        """
+        message = Message(envelope.reply_topic, reply, self._qos, correlation=envelope.correlation)
         try:
             await self._bus.publish(message)
         except (LinkError, TooLargeError) as error:

@@ -122,7 +122,7 @@ class EdgeNode:
 
         Always ends in exactly one outcome, whatever becomes of broker and workers, by the deadline as far
         as this device's own head allows. Calls may run side by side. Raises SampleError for a sample of
-        another dtype or shape.
+        another dtype or shape, ConfigError for a privacy, deadline or cost that is none, and what the head raises.
         """
         outcome = await self._orchestrator.infer(sample, Request(privacy, deadline_ms, max_cost))
         self._count(outcome)
@@ -161,8 +161,7 @@ class EdgeNode:
         )
         await uplink.warm_up()
         self._orchestrator.uplink = uplink
-        tasks = (self._follow_workers(bus), self._report(bus))
-        for name, job in zip(("roster", "stats"), tasks, strict=True):
+        for name, job in {"roster": self._follow_workers(bus), "stats": self._report(bus)}.items():
             task = asyncio.create_task(job, name=f"{name} of {self.config.node_id}")
             stack.push_async_callback(_cancelled, task)
         stack.push_async_callback(self._say_goodbye, bus)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from broker.bus import Bus, QoS
 from broker.presence import Roster
-from broker.replies import Answered, Requester
+from broker.replies import Requester
 from edge_node.breaker import Breaker
 from edge_node.estimates import Estimates
 from edge_node.window import Window
@@ -27,6 +27,7 @@ _LONGEST_MS = 3_600_000
 """What a frame can say of its deadline."""
 _LOAD = frozenset({"overloaded", "expired"})
 """Refusals that speak of load, not of a defect."""
+_NOTHING = Reply(status=Status.FAILED)
 _INLINE_BYTES = 16 * 1024
 """A cut tensor up to this size is encoded on the event loop: that takes less than the way to a thread and back."""
 
@@ -152,8 +153,21 @@ class Uplink:
                 encode_ms=encode_ms,
                 wait_ms=error.waited_s * 1e3,
             )
-        shipment = _read(answered, labels=len(self._manifest.labels))
-        return replace(shipment, payload_bytes=len(payload), encode_ms=encode_ms)
+        status, detail, reply = _judge(answered.message.payload, labels=len(self._manifest.labels))
+        return Shipment(
+            status=status,
+            detail=detail,
+            answer=reply.answers[0] if status == "ok" else None,
+            attempts=answered.attempts,
+            payload_bytes=len(payload),
+            bytes_up=answered.bytes_up,
+            bytes_down=answered.bytes_down,
+            encode_ms=encode_ms,
+            wait_ms=answered.waited_s * 1e3,
+            queue_ms=reply.queue_us / 1e3,
+            compute_ms=reply.compute_us / 1e3,
+            batch=reply.batch,
+        )
 
     def _learn(self, point: OperatingPoint, shipment: Shipment) -> None:
         """Give the places in window and breaker back, and remember how it went; what was not sent says nothing."""
@@ -172,29 +186,14 @@ class Uplink:
             self.breaker.failed(asyncio.get_running_loop().time())
 
 
-def _read(answered: Answered, labels: int) -> Shipment:
-    """A reply as a shipment: an answer, with a label that the model has, exactly when its status is `ok`."""
-    facts = Shipment(
-        "bad_reply",
-        attempts=answered.attempts,
-        bytes_up=answered.bytes_up,
-        bytes_down=answered.bytes_down,
-        wait_ms=answered.waited_s * 1e3,
-    )
+def _judge(payload: bytes, labels: int) -> tuple[str, str, Reply]:
+    """Status, detail and content of a reply: `ok` exactly when it has one answer with a label that the model has."""
     try:
-        reply: Reply = decode_reply(answered.message.payload)
+        reply = decode_reply(payload)
     except WireError as error:
-        return replace(facts, detail=str(error))
+        return "bad_reply", str(error), _NOTHING
     if reply.status is Status.OK and len(reply.answers) != 1:
-        return replace(facts, detail=f"{len(reply.answers)} answers to one sample")
+        return "bad_reply", f"{len(reply.answers)} answers to one sample", _NOTHING
     if reply.status is Status.OK and reply.answers[0].label >= labels:
-        return replace(facts, detail=f"label {reply.answers[0].label} of a model with {labels}")
-    return replace(
-        facts,
-        status=reply.status.name.lower(),
-        detail=reply.detail,
-        answer=reply.answers[0] if reply.status is Status.OK else None,
-        queue_ms=reply.queue_us / 1e3,
-        compute_ms=reply.compute_us / 1e3,
-        batch=reply.batch,
-    )
+        return "bad_reply", f"label {reply.answers[0].label} of a model with {labels}", _NOTHING
+    return reply.status.name.lower(), reply.detail, reply

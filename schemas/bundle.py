@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -134,12 +135,12 @@ class Manifest(Record):
                 msg = f"operating point {point.id} needs {needed[point.part]}, which files does not name"
                 raise ValueError(msg)
 
-    @property
+    @cached_property
     def line(self) -> str:
         """`major.minor` of the pair."""
         return Version.parse(self.edge_version).line
 
-    @property
+    @cached_property
     def frame_digest(self) -> bytes:
         """The first 8 bytes of the interface digest, as every frame carries them."""
         return bytes.fromhex(self.interface)[:FRAME_DIGEST_BYTES]

@@ -6,7 +6,10 @@ Topics are short because every frame carries one. `{root}` is `sb` unless config
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Literal
 
 from schemas.errors import ConfigError, DecodeError
@@ -31,7 +34,7 @@ class Address:
     """A parsed topic: what it carries, and the value of each of its levels."""
 
     what: str
-    levels: dict[str, str]
+    levels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +87,20 @@ class Topics:
 
     def parse(self, topic: str) -> Address:
         """What a topic carries. Raises DecodeError for a topic that is not one of ours."""
-        levels = topic.removeprefix(f"{self.root}/").split("/")
-        names = _SHAPES.get(levels[0])
-        values = levels[1:]
-        good = topic.startswith(f"{self.root}/") and names is not None and len(names) == len(values)
-        if not good or names is None or not all(map(_valid_level, names, values)):
-            msg = f"{topic[:200]!r} is not a topic under {self.root!r}"
-            raise DecodeError(msg)
-        return Address(_NAMES[levels[0]], dict(zip(names, values, strict=True)))
+        return _parse(self.root, topic)
+
+
+@lru_cache(maxsize=4096)
+def _parse(root: str, topic: str) -> Address:
+    """Kept for the topics seen last, since every frame of a node has the same one."""
+    levels = topic.removeprefix(f"{root}/").split("/")
+    names = _SHAPES.get(levels[0])
+    values = levels[1:]
+    good = topic.startswith(f"{root}/") and names is not None and len(names) == len(values)
+    if not good or names is None or not all(map(_valid_level, names, values)):
+        msg = f"{topic[:200]!r} is not a topic under {root!r}"
+        raise DecodeError(msg)
+    return Address(_NAMES[levels[0]], MappingProxyType(dict(zip(names, values, strict=True))))
 
 
 def _valid_level(name: str, value: str) -> bool:

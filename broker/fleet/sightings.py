@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ class Sighting:
     """`work`, `reply`, `presence`, `stats`, `outcome`, `dead letter`, or `unknown` for a topic that is not ours."""
     where: str
     """Model, line and node, or whatever the topic names."""
-    levels: dict[str, str]
+    levels: Mapping[str, str]
     decoded: OpenRecord | None = None
     said: str = ""
     """The facts of a message that decodes, in words."""

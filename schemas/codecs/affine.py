@@ -57,10 +57,17 @@ class Affine:
 
     def encode(self, array: Array) -> bytes:
         """Bytes of one tensor. Raises TensorError when it does not fit the spec."""
-        values = np.nan_to_num(self._spec.check(array), nan=0.0)
-        with np.errstate(over="ignore"):  # an infinite quotient is clipped like any other
-            levels = np.clip(np.rint((values - self._zero) / self._scale), np.float32(0), self._top)
+        levels = self._levels(self._spec.check(array))
+        if np.isnan(levels.sum()):
+            levels = self._levels(np.nan_to_num(array, nan=0.0))
         return pack_levels(levels.astype(np.uint8).ravel(), self._config.bits)
+
+    def _levels(self, values: FloatArray) -> FloatArray:
+        """Levels as float32, 0 to 2**bits - 1; NaN stays NaN."""
+        with np.errstate(over="ignore"):  # an infinite quotient is clipped like any other
+            steps = np.rint((values - self._zero) / self._scale)
+        clipped: FloatArray = np.minimum(np.maximum(steps, np.float32(0)), self._top)
+        return clipped
 
     def decode(self, payload: bytes) -> FloatArray:
         """Tensor of the spec. Raises DecodeError for a wrong length or padding that is not zero."""

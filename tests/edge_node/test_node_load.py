@@ -117,6 +117,19 @@ def test_a_probe_that_is_cancelled_does_not_lock_the_breaker(tiny: Bundle) -> No
     run_virtually(main())
 
 
+def test_cloud_only_keeps_the_time_that_the_head_will_need(tiny: Bundle) -> None:
+    async def main() -> None:
+        async with staged(tiny, NoOpTail(tiny.manifest), policy=CLOUD) as scene:
+            scene.broker.faults.drop_next = 1 << 30
+            scene.node._orchestrator.estimates.head_ms.observe(50.0)
+            started = asyncio.get_running_loop().time()
+            outcome = await scene.node.infer(SAMPLE, deadline_ms=300)
+            assert (outcome.source, outcome.cloud_status) == ("edge", "timeout")
+            assert asyncio.get_running_loop().time() - started <= 0.3 - 2 * 0.05
+
+    run_virtually(main())
+
+
 def test_requests_without_time_to_ship_do_not_blame_the_cloud(tiny: Bundle) -> None:
     async def main() -> None:
         async with staged(tiny, NoOpTail(tiny.manifest)) as scene:

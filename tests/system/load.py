@@ -27,8 +27,8 @@ class Load:
     """Requests at a rate, each with its outcome, and the worst delay of a timer of this loop."""
 
     node: EdgeNode
+    deadline_ms: float
     rate: float = 40.0
-    deadline_ms: float = 4000.0
     asked: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
     lag_ms: float = 0.0
@@ -77,9 +77,9 @@ class Load:
 
 
 @asynccontextmanager
-async def loaded(node: EdgeNode, **how: float) -> AsyncIterator[Load]:
+async def loaded(node: EdgeNode, deadline_ms: float = 4000.0) -> AsyncIterator[Load]:
     """Load for as long as the context lasts; on exit every request has ended."""
-    load, stop = Load(node, **how), asyncio.Event()
+    load, stop = Load(node, deadline_ms), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         watch = group.create_task(load.watch(), name="lag")
         asking = group.create_task(load.ask(stop), name="load")
