@@ -37,9 +37,7 @@ def default_id() -> str:
 
 OPTIONS: Final[dict[str, Option]] = {
     "bundle": Option(str, None, "folder or zip file of a bundle; may be repeated", kind="list"),
-    "broker": Option(
-        BrokerAddress.parse, "mqtt://127.0.0.1:1883", "mqtt://[user[:password]@]host[:port], or mqtts://"
-    ),
+    "broker": Option(BrokerAddress.parse, "mqtt://127.0.0.1:1883", "mqtt://[user[:password]@]host[:port], or mqtts://"),
     "id": Option(lambda text: check_id(text, "worker id"), default_id(), "name in topics; host name and process id"),
     "root": Option(lambda text: check_id(text, "topic root"), "sb", "first level of every topic"),
     "max-batch": Option(whole(1, 1024), "16", "samples that run together at most"),

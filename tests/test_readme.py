@@ -71,4 +71,4 @@ def test_the_parts_work_as_the_readme_says() -> None:
                 done = subprocess.run(
                     [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
                 )
-                assert done.stdout.split()[0] == "Ankle"
+                assert done.stdout.split()[0] == "ankle-boot"

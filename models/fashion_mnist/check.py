@@ -15,7 +15,7 @@ from schemas.bundle_files import open_bundle
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.fashion_mnist.report import Run
+    from models.fashion_mnist.runs import Run
     from schemas.tensor import Array
 
 RUNTIMES: tuple[Runtime, ...] = ("tflite", "numpy")

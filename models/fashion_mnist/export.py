@@ -21,7 +21,7 @@ import torch
 from models.fashion_mnist import calibrate, check, data, freeze
 from models.fashion_mnist.nets import IMAGE_SHAPE
 from models.fashion_mnist.npz import write_npz
-from models.fashion_mnist.report import Run, load
+from models.fashion_mnist.runs import Run, load
 from models.fashion_mnist.train import outputs
 from schemas.bundle import FULL, HEAD_NUMPY, HEAD_TFLITE, MANIFEST, TAIL, Manifest, seal
 from schemas.codecs import open_codec

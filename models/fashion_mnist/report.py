@@ -1,23 +1,28 @@
 """The final figures, on the 10,000 test images, which nothing else has seen.
 
-    python -m models.fashion_mnist.report [--data DIR] [--out DIR]
+    python -m models.fashion_mnist.report [--data DIR] [--bundle DIR]
 
-Reads full.pt, split.pt and report.json of a training run, prints a table and writes test.json. Temperatures and
-threshold come from report.json, that is from the calibration part.
+Runs the bundle's own files: the head as it is deployed, the codec's bytes, tail.pt2 and full.pt2. Temperatures and
+threshold are the manifest's, that is from the calibration part.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 
-from models.fashion_mnist import calibrate, data
-from models.fashion_mnist.nets import Bottleneck, Full
-from models.fashion_mnist.train import Outputs, Pair, outputs
+from edge_node.heads import open_head
+from models.fashion_mnist import calibrate, check, data, freeze
+from models.fashion_mnist.train import Outputs
+from schemas.bundle import FULL, TAIL
+from schemas.bundle_files import Bundle, open_bundle
+
+if TYPE_CHECKING:
+    from schemas.tensor import Array
 
 
 class Row(NamedTuple):
@@ -34,33 +39,40 @@ class Row(NamedTuple):
     """Mean bytes of tensor for each sample, those that stay counted as none."""
 
 
-class Run(NamedTuple):
-    """A finished training run."""
-
-    full: Full
-    pair: Pair
-    report: dict[str, Any]
-
-
-def load(out: Path) -> Run:
-    """The networks and the report in `out`. Raises FileNotFoundError when the training did not finish."""
-    report = json.loads((out / "report.json").read_text())
-    full = Full()
-    full.load_state_dict(torch.load(out / "full.pt", weights_only=True))
-    shape = report["bottleneck"]
-    pair = Pair(Bottleneck(shape["channels"], shape["bits"]))
-    pair.load_state_dict(torch.load(out / "split.pt", weights_only=True))
-    return Run(full.eval(), pair.eval(), report)
+def outputs(bundle: Bundle, images: data.Bytes) -> tuple[Outputs, float]:
+    """Logits of every part of the bundle, and the mean bytes of a cut at operating point 0."""
+    manifest = bundle.manifest
+    codec = manifest.codec(manifest.points[0])
+    head = open_head(bundle, "auto")
+    inputs = np.stack([manifest.preprocess.apply(image) for image in images[..., None]])
+    cuts, exit_logits = check.run_head(head, inputs)
+    payloads = [codec.encode(cut) for cut in cuts]
+    arrived = np.stack([codec.decode(payload) for payload in payloads])
+    full, tail = run_pt2(bundle, FULL, inputs), run_pt2(bundle, TAIL, arrived)
+    return Outputs(full, exit_logits, tail), float(np.mean([len(payload) for payload in payloads]))
 
 
-def rows(found: Outputs, labels: data.Bytes, report: dict[str, Any]) -> list[Row]:
+def run_pt2(bundle: Bundle, name: str, inputs: Array) -> Array:
+    """Logits (N, 10) of an exported program whose digest holds."""
+    bundle.read(name)
+    module = torch.export.load(bundle.path / name).module()
+    with torch.inference_mode():
+        parts = torch.split(torch.from_numpy(inputs), freeze.MAX_BATCH)
+        found: Array = torch.cat([module(part) for part in parts]).numpy()
+    return found
+
+
+def rows(found: Outputs, labels: data.Bytes, bundle: Bundle, size: float) -> list[Row]:
     """Exit alone, hybrid by both rules, tail always, full."""
-    temperature, threshold = report["temperature"], report["threshold"]
-    exit_p = calibrate.softmax(found.exit, temperature["exit"])
-    tail_p = calibrate.softmax(found.tail, temperature["tail"])
+    manifest = bundle.manifest
+    if manifest.exit is None:
+        msg = f"{bundle.path} has no exit, so there is no hybrid to measure; export it with one"
+        raise ValueError(msg)
+    threshold = manifest.exit.threshold
+    exit_p = calibrate.softmax(found.exit, manifest.exit.temperature)
+    tail_p = calibrate.softmax(found.tail, manifest.tail_temperature)
     cloud = calibrate.hybrid(exit_p, tail_p, labels, threshold, "cloud")
     confident = calibrate.hybrid(exit_p, tail_p, labels, threshold, "confident")
-    size = report["cut_bytes"]
 
     def row(name: str, accuracy: float, shipped: float, each: float) -> Row:
         return Row(name, accuracy, *calibrate.wilson(accuracy, len(labels)), shipped, shipped * each)
@@ -86,16 +98,14 @@ def table(lines: list[Row]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Print the table and keep it."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m models.fashion_mnist.report", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER, help="folder with the four IDX files")
-    parser.add_argument("--out", type=Path, default=Path("build/fashion_mnist"), help="where the training wrote")
+    parser.add_argument("--bundle", type=Path, default=Path(__file__).parent / "bundle")
     args = parser.parse_args(argv)
-    run = load(args.out)
-    test = data.read_test(args.data)
-    lines = rows(outputs(run.full, run.pair, test), test.labels, run.report)
-    (args.out / "test.json").write_text(json.dumps([line._asdict() for line in lines], indent=2) + "\n")
-    print(table(lines))
+    test, bundle = data.read_test(args.data), open_bundle(args.bundle)
+    found, size = outputs(bundle, test.images)
+    print(table(rows(found, test.labels, bundle, size)))
 
 
 if __name__ == "__main__":

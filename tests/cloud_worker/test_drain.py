@@ -55,9 +55,11 @@ class Stream:
         self.sent = 0
         self.replies: list[bytes] = []
         self._changed = asyncio.Event()
+        self.listening = asyncio.Event()
 
     async def listen(self) -> None:
         async with self._link.subscribe(TOPICS.reply(NODE), qos=self._qos) as replies:
+            self.listening.set()
             async for delivery in replies:
                 self.replies.append(delivery.message.correlation or b"")
                 delivery.ack()
@@ -93,6 +95,7 @@ async def test_workers_that_leave_lose_nothing(engine: str, qos: QoS) -> None:
         await link.wait_connected(LIMIT_S)
         stream = Stream(link, qos)
         listener = tasks.create_task(stream.listen())
+        await stream.listening.wait()
         sender = tasks.create_task(stream.send())
         for life in range(LIVES):
             async with working(broker.url, "leaves", qos) as leaving:
