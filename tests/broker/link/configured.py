@@ -20,6 +20,8 @@ from tests.broker.helpers import PATIENCE_S
 
 _PLUGINS = "usr/lib/*/mosquitto_dynamic_security.so"
 
+POLL_S = 0.01
+
 
 @asynccontextmanager
 async def configured(*lines: str) -> AsyncIterator[str]:
@@ -42,7 +44,7 @@ async def _until_it_listens(child: ChildProcess, port: int) -> None:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(POLL_S)
                 continue
             writer.close()
             await writer.wait_closed()
