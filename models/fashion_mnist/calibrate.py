@@ -71,7 +71,7 @@ def answers(exit_p: Floats, tail_p: Floats, threshold: float, rule: Rule) -> tup
     return np.where(cloud, tail_p.argmax(axis=1), exit_p.argmax(axis=1)), shipped
 
 
-def hybrid(exit_p: Floats, tail_p: Floats, labels: Ints, threshold: float, rule: Rule = "cloud") -> Hybrid:
+def hybrid(exit_p: Floats, tail_p: Floats, labels: Ints, threshold: float, rule: Rule = "confident") -> Hybrid:
     """Accuracy and traffic of the pair at one threshold."""
     chosen, shipped = answers(exit_p, tail_p, threshold, rule)
     return Hybrid(threshold, float((chosen == labels).mean()), float(shipped.mean()))

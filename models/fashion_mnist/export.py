@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cloud_worker.build.export_numpy import export_numpy
+from cloud_worker.build.export_tflite import export_tflite
 from models.fashion_mnist import calibrate, check, data, freeze
 from models.fashion_mnist.nets import IMAGE_SHAPE
-from models.fashion_mnist.npz import write_npz
 from models.fashion_mnist.runs import Run, load
 from models.fashion_mnist.train import outputs
 from schemas.bundle import FULL, HEAD_NUMPY, HEAD_TFLITE, MANIFEST, TAIL, Manifest, seal
@@ -41,8 +42,8 @@ def write_files(run: Run, folder: Path) -> None:
     bottleneck = run.pair.bottleneck
     image, cut = torch.zeros(1, *IMAGE_SHAPE), torch.zeros(1, bottleneck.channels, 7, 7)
     head = freeze.folded(run.pair.head)
-    freeze.write_tflite(head, image, folder / HEAD_TFLITE)
-    write_npz(head, IMAGE_SHAPE, folder / HEAD_NUMPY)
+    (folder / HEAD_TFLITE).write_bytes(export_tflite(head, image))
+    (folder / HEAD_NUMPY).write_bytes(export_numpy(head, image))
     freeze.write_pt2(freeze.folded(run.pair.tail), cut, folder / TAIL)
     freeze.write_pt2(freeze.folded(run.full), image, folder / FULL)
 
@@ -104,9 +105,7 @@ def fields(run: Run, split: data.Split, files: dict[str, dict[str, Any]]) -> dic
             "full_accuracy": validation["full"],
         },
         "files": files,
-        "pairing": freeze.weights_digest(
-            run.pair
-        ),  # a learned bottleneck binds the halves, not the unsplit model alone
+        "pairing": freeze.weights_digest(run.pair),  # a learned bottleneck binds the halves to each other
     }
 
 

@@ -1,7 +1,4 @@
-"""From trained modules to the files of a bundle: BatchNorm folded, then .tflite and .pt2 (.npz is in `npz`).
-
-Needs litert-torch for `write_tflite` alone.
-"""
+"""From trained modules to the files of a bundle: BatchNorm folded, then .pt2."""
 
 from __future__ import annotations
 
@@ -61,10 +58,3 @@ def write_pt2(model: nn.Module, example: Tensor, path: Path) -> None:
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names files of the machine that exports
     torch.export.save(program, path)
-
-
-def write_tflite(model: nn.Module, example: Tensor, path: Path) -> None:
-    """Float32 TFLite of a folded model for one sample; inputs and outputs keep torch's order and layout."""
-    import litert_torch  # noqa: PLC0415 - heavy, and only the export needs it
-
-    litert_torch.convert(model, (example,)).export(str(path))
