@@ -1,17 +1,18 @@
 """One connection to a real broker, through aiomqtt; the only module that imports it.
 
 aiomqtt 2.5 acknowledges QoS 1 on arrival, drops what its queue does not hold and throws PUBACK reason codes
-away. So this module reaches into the paho client underneath: manual acknowledgement, its own `on_message`
-and `on_publish`, and a write at once instead of in the loop's next turn (which needs its own registration of
-writers too: aiomqtt registers them a turn late, after such a write, and would spin). It also closes the
-connection itself: aiomqtt leaves a socket open when an attempt to connect times out or is cancelled, and waits
-for a DISCONNECT that a full socket does not take. `REACH` and `PAHO_REACH` name every private attribute that
+away. So this module reaches into the paho client underneath: manual acknowledgement, its own reading of
+PUBLISH packets and its own `on_publish`, and a write at once instead of in the loop's next turn (which needs its
+own registration of writers too: aiomqtt registers them a turn late, after such a write, and would spin). It also
+closes the connection itself: aiomqtt leaves a socket open when an attempt to connect times out or is cancelled,
+and waits for a DISCONNECT that a full socket does not take. `REACH` and `PAHO_REACH` name every private attribute that
 it uses; a test fails when a release renames one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -20,7 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import aiomqtt
-from paho.mqtt.client import MQTT_ERR_SUCCESS, MQTTMessage, MQTTMessageInfo
+from paho.mqtt.client import MQTT_ERR_SUCCESS, MQTTMessageInfo
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -28,18 +30,19 @@ from paho.mqtt.reasoncodes import ReasonCode
 from broker.acks import AckOrder
 from broker.address import BrokerAddress
 from broker.bus import Message, QoS
-from broker.packets import publish_size
-from broker.properties import PublishProperties
+from broker.packets import PublishProperties, publish_size, read_publish
 from schemas.errors import BrokerRefusedError, BrokerUnavailableError, NotConnectedError, TooLargeError
 
 REACH: Final = ("_client", "_disconnected")
-PAHO_REACH: Final = ("_sock_close",)
+PAHO_REACH: Final = ("_handle_publish", "_in_packet", "_sock_close")
 _FATAL_CODES: Final = frozenset({0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 """CONNACK codes that trying again does not cure: malformed, protocol, version, id, password, rights, ban."""
 _FAILURE: Final = 0x80
 _MOST_INFLIGHT: Final = 1024
 """Most QoS 1 messages that wait for their PUBACK at once, where the broker does not ask for fewer."""
 _NODELAY: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+logger = logging.getLogger(__name__)
 
 Deliver = Callable[[Message, Callable[[], None]], None]
 """What a connection does with a message that arrived, and with what acknowledges it."""
@@ -171,7 +174,7 @@ class Connection:
         self._pending: dict[int, asyncio.Future[ReasonCode]] = {}
         self._acks = AckOrder(lambda mid: self._paho.ack(mid, 1))
         self._paho.manual_ack_set(on=True)
-        self._paho.on_message = self._on_message
+        self._paho._handle_publish = self._on_packet  # noqa: SLF001 - see PAHO_REACH
         self._paho.on_publish = None
         self._paho.on_socket_register_write = self._want_write
         self._paho.on_socket_unregister_write = self._wrote_all
@@ -276,18 +279,17 @@ class Connection:
         finally:
             task.cancel()
 
-    def _on_message(self, _paho: object, _userdata: object, raw: MQTTMessage) -> None:
-        properties = raw.properties
-        message = Message(
-            topic=raw.topic,
-            payload=bytes(raw.payload),
-            qos=1 if raw.qos else 0,
-            retain=raw.retain,
-            correlation=getattr(properties, "CorrelationData", None),
-            response_topic=getattr(properties, "ResponseTopic", None),
-            expiry_s=getattr(properties, "MessageExpiryInterval", None),
-        )
-        self._deliver(message, self._acks.expect(raw.mid) if raw.qos else _no_ack)
+    def _on_packet(self) -> MQTTErrorCode:
+        """Take paho's place in reading a PUBLISH."""
+        packet = self._paho._in_packet  # noqa: SLF001 - see PAHO_REACH
+        publish = read_publish(packet["command"], bytes(packet["packet"]))
+        ack = self._acks.expect(publish.packet_id) if publish.packet_id else _no_ack
+        if publish.message is None:
+            logger.warning("dropped a message that cannot be read: %s", publish.problem)
+            ack()
+        else:
+            self._deliver(publish.message, ack)
+        return MQTT_ERR_SUCCESS
 
     def _want_write(self, _paho: object, _userdata: object, sock: socket.socket) -> None:
         asyncio.get_running_loop().add_writer(sock.fileno(), self._write)

@@ -58,8 +58,7 @@ class Link:
         """Say DISCONNECT, so that the broker does not publish the will, and close."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
         for inbox, _ in self._inboxes.values():
             inbox.close()
 
@@ -72,6 +71,11 @@ class Link:
     def session(self) -> str:
         """Stamp of the current connection; empty before the first."""
         return self._session
+
+    @property
+    def last_error(self) -> str:
+        """Why the last attempt or connection ended; kept while connected."""
+        return self._last_error
 
     async def wait_connected(self, timeout_s: float | None = None) -> None:
         """Return once connected.
@@ -138,14 +142,22 @@ class Link:
         while True:
             try:
                 await self._one_connection(backoff)
-            except SplitbusError as error:
-                self._last_error = str(error)
-                if isinstance(error, BrokerRefusedError) and not self._connects:
-                    self._fatal = error
+            except Exception as error:  # noqa: BLE001 - whatever it is, the link must go on
+                self._note(error)
             self._settled.set()
             delay = backoff.next()
             logger.info("%s: %s; next attempt in %.1f s", self._config.address, self._last_error, delay)
             await asyncio.sleep(delay)
+
+    def _note(self, error: Exception) -> None:
+        """Remember why there is no connection; say it where people look when it is news."""
+        if not isinstance(error, SplitbusError):
+            logger.error("the link failed in a way that is not foreseen; trying again", exc_info=error)
+        elif str(error) != self._last_error:
+            logger.warning("%s: %s; trying again", self._config.address, error)
+        self._last_error = str(error)
+        if isinstance(error, BrokerRefusedError) and not self._connects:
+            self._fatal = error
 
     async def _one_connection(self, backoff: Backoff) -> None:
         """Connect, restore, announce, and stay until the connection breaks."""

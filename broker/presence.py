@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from broker.bus import Bus, Message
 from schemas.errors import WireError
 from schemas.messages import Presence, PresenceState, Served
 from schemas.topics import Kind, Topics
 from schemas.wire import decode_map, encode_map
+
+_ENDED = frozenset({PresenceState.STOPPED, PresenceState.OFFLINE})
 
 
 @dataclass(slots=True)
@@ -20,6 +22,11 @@ class Announcer:
     serves: tuple[Served, ...]
     topics: Topics
     state: PresenceState = PresenceState.ONLINE
+    ephemeral: bool = False
+    """Whether the id is of this process alone: then its retained presence is cleared after a clean end.
+
+    Otherwise every restart would leave one, and rumqttd gives a subscription 100 retained messages at most.
+    """
 
     def birth(self, session: str) -> Message:
         """What is published after each connection: the state of this moment."""
@@ -33,7 +40,10 @@ class Announcer:
         """Publish a new state. When the link is down it is the next birth that says so."""
         self.state = state
         if bus.connected:
-            await bus.publish(self.birth(bus.session))
+            birth = self.birth(bus.session)
+            await bus.publish(birth)
+            if self.ephemeral and state is PresenceState.STOPPED:
+                await bus.publish(replace(birth, payload=b""))
 
     def _message(self, session: str, state: PresenceState) -> Message:
         presence = Presence(kind=self.kind, id=self.id, session=session, state=state, serves=self.serves)
@@ -69,7 +79,10 @@ class Roster:
         known = self._present.get(key)
         if presence.state is PresenceState.OFFLINE and known is not None and known.session != presence.session:
             return None
-        self._present[key] = presence
+        if presence.state in _ENDED:
+            self._present.pop(key, None)
+        else:
+            self._present[key] = presence
         return presence
 
     def serving(self, model: str, line: str) -> list[Presence]:
@@ -82,6 +95,6 @@ class Roster:
             and any(served.model == model and served.line == line for served in presence.serves)
         ]
 
-    def all(self) -> list[Presence]:
-        """Everyone who ever announced, in whatever state."""
+    def known(self) -> list[Presence]:
+        """Everyone who has announced and not ended, in whatever state."""
         return list(self._present.values())

@@ -219,5 +219,4 @@ async def open_requester(bus: Bus, reply_topic: str, *, qos: QoS = 0) -> AsyncIt
             yield requester
         finally:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})

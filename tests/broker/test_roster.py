@@ -23,7 +23,7 @@ def worker(name: str = "w1", *serves: Served) -> Announcer:
 
 
 def states(roster: Roster) -> list[PresenceState]:
-    return [one.state for one in roster.all()]
+    return [one.state for one in roster.known()]
 
 
 def test_a_birth_adds_and_the_death_of_its_session_ends() -> None:
@@ -32,7 +32,7 @@ def test_a_birth_adds_and_the_death_of_its_session_ends() -> None:
     assert [one.id for one in roster.serving("m", "1.0")] == ["w1"]
     roster.update(worker().will("s1"))
     assert roster.serving("m", "1.0") == []
-    assert states(roster) == [OFFLINE]
+    assert states(roster) == []
 
 
 def test_an_old_will_after_a_new_birth_is_ignored() -> None:
@@ -42,7 +42,7 @@ def test_an_old_will_after_a_new_birth_is_ignored() -> None:
     assert roster.update(worker().will("s1")) is None
     assert states(roster) == [ONLINE]
     assert roster.update(worker().will("s2")) is not None
-    assert states(roster) == [OFFLINE]
+    assert states(roster) == []
 
 
 def test_who_died_is_back_with_the_next_birth() -> None:
@@ -52,10 +52,10 @@ def test_who_died_is_back_with_the_next_birth() -> None:
     assert states(roster) == [ONLINE]
 
 
-def test_a_death_of_someone_unknown_is_kept_as_such() -> None:
+def test_a_death_of_someone_unknown_changes_nothing() -> None:
     roster = Roster(TOPICS)
     roster.update(worker().will("s1"))
-    assert states(roster) == [OFFLINE]
+    assert states(roster) == []
 
 
 def test_only_workers_online_that_serve_the_line_are_named() -> None:
@@ -67,7 +67,7 @@ def test_only_workers_online_that_serve_the_line_are_named() -> None:
         roster.update(one.birth("s"))
     assert [one.id for one in roster.serving("m", "1.0")] == ["w1"]
     assert [one.id for one in roster.serving("m", "2.0")] == ["w3"]
-    assert len(roster.all()) == 4
+    assert len(roster.known()) == 4
 
 
 def test_a_cleared_topic_is_forgotten() -> None:
@@ -75,7 +75,7 @@ def test_a_cleared_topic_is_forgotten() -> None:
     birth = worker().birth("s1")
     roster.update(birth)
     assert roster.update(replace(birth, payload=b"")) is None
-    assert roster.all() == []
+    assert roster.known() == []
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,14 @@ async def test_a_new_state_is_announced_at_once_and_at_every_birth_after() -> No
         bus.connect()
         seen = [presence((await anext(subscription)).message).state for _ in range(4)]
     assert seen == [ONLINE, DRAINING, OFFLINE, PresenceState.STOPPED]
+
+
+async def test_an_id_of_one_process_leaves_nothing_behind_after_a_clean_end() -> None:
+    broker = MemoryBroker()
+    passing, staying = replace(worker("w-123"), ephemeral=True), worker("w2")
+    async with MemoryBus(broker, passing) as bus, MemoryBus(broker, staying) as other:
+        await passing.announce(bus, PresenceState.STOPPED)
+        await staying.announce(other, PresenceState.STOPPED)
+    async with MemoryBus(broker) as late, late.subscribe("sb/p/+/+", qos=1) as subscription:
+        assert presence((await anext(subscription)).message).id == "w2"
+        assert subscription.statistics().waiting == 0
