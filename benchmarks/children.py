@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +21,8 @@ TEST_IMAGES = Path("models/fashion_mnist/test/images-idx3-ubyte.gz")
 _LINE_LIMIT = 1 << 20
 _STOP_GRACE_S = 25.0
 _READY_LIMIT_S = 60.0
+_READY = re.compile(r"ready\b")
+"""At the start of a line; a log line starts with its time."""
 
 
 class ChildFailedError(SplitbusError):
@@ -33,16 +36,19 @@ class Child:
         self.name = name
         self.process = process
         self._log: list[str] = []
-        self._ready = asyncio.Event()
+        self._ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._reader = asyncio.create_task(self._read_log(), name=f"log of {name}")
 
     async def ready(self) -> None:
-        """Wait until the process says `ready`. Raises ChildFailedError with its last words when it does not."""
-        with contextlib.suppress(TimeoutError):
+        """Wait for a line that begins with `ready`. Raises ChildFailedError with the last words when none comes."""
+        try:
             async with asyncio.timeout(_READY_LIMIT_S):
-                await self._ready.wait()
-        if not self._ready.is_set() or self.process.returncode:
-            raise self._failure()
+                if await asyncio.shield(self._ready) and not self.process.returncode:
+                    return
+                await self.process.wait()
+        except TimeoutError:
+            raise self._failure(f"is not ready after {_READY_LIMIT_S:g} s") from None
+        raise self._failure()
 
     async def lines(self) -> AsyncIterator[dict[str, Any]]:
         """JSON objects from stdout until the process ends. Raises ChildFailedError when it ends with an error."""
@@ -78,13 +84,17 @@ class Child:
         async for line in stream:
             text = line.decode(errors="replace").rstrip()
             self._log = [*self._log[-50:], text]
-            if "ready " in text:
-                self._ready.set()
-        self._ready.set()
+            if _READY.match(text):
+                self._say_ready(ready=True)
+        self._say_ready(ready=False)
 
-    def _failure(self) -> ChildFailedError:
-        words = " | ".join(self._log[-6:]) or "nothing"
-        return ChildFailedError(f"{self.name} ended with code {self.process.returncode}; its last words: {words}")
+    def _say_ready(self, *, ready: bool) -> None:
+        if not self._ready.done():
+            self._ready.set_result(ready)
+
+    def _failure(self, fact: str = "") -> ChildFailedError:
+        fact = fact or f"ended with code {self.process.returncode}"
+        return ChildFailedError(f"{self.name} {fact}; its last words: {' | '.join(self._log[-6:]) or 'nothing'}")
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import time
 from typing import Any
 
@@ -47,11 +46,14 @@ async def run(options: argparse.Namespace) -> Report:
     _introduce(console, setup, manifest)
     begun = time.monotonic()
     results = await _stream(console, setup)
-    if options.json:
-        return Report("demo", rows=[result.row() for result in results.values()])
+    seconds = time.monotonic() - begun
+    rows = [result.row() for result in results.values()]
+    return Report("demo", rows=rows, show=functools.partial(_show, console, results, seconds))
+
+
+def _show(console: Console, results: dict[str, ModeResult], seconds: float) -> None:
     console.print(_table(results))
-    _conclude(console, results, time.monotonic() - begun)
-    sys.exit(0)
+    _conclude(console, results, seconds)
 
 
 def _introduce(console: Console, setup: Setup, manifest: Manifest) -> None:

@@ -8,7 +8,7 @@ import operator
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -45,6 +45,8 @@ class Report:
     rows: list[dict[str, Any]] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    show: Callable[[], None] | None = None
+    """Prints it for people where that is more than rows, targets and notes."""
 
     def as_json(self) -> dict[str, Any]:
         """The whole report as one JSON object."""
@@ -61,6 +63,9 @@ class Report:
         """One JSON object on stdout, or the same for people."""
         if as_json:
             sys.stdout.write(json.dumps(self.as_json()) + "\n")
+            return
+        if self.show is not None:
+            self.show()
             return
         print(f"{self.benchmark}")
         for row in self.rows:

@@ -33,7 +33,7 @@ from broker.bus import Message, QoS
 from broker.packets import PublishProperties, publish_size, read_publish
 from schemas.errors import BrokerRefusedError, BrokerUnavailableError, NotConnectedError, TooLargeError
 
-REACH: Final = ("_client", "_disconnected")
+REACH: Final = ("_client", "_connected", "_disconnected")
 PAHO_REACH: Final = ("_handle_publish", "_in_packet", "_sock_close")
 _FATAL_CODES: Final = frozenset({0x81, 0x82, 0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 """CONNACK codes that trying again does not cure: malformed, protocol, version, id, password, rights, ban."""
@@ -85,8 +85,11 @@ async def open_connection(config: LinkConfig, will: Message | None, deliver: Del
         finally:
             connection.close()
     finally:
+        if not connecting.done():
+            client._connected.cancel()  # noqa: SLF001 - see REACH; the thread is waited for, the CONNACK is not
         await asyncio.wait({connecting})
-        connecting.exception()
+        if not connecting.cancelled():
+            connecting.exception()
         _hang_up(client)
 
 

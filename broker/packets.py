@@ -95,11 +95,9 @@ def _read_properties(body: bytes, at: int) -> tuple[dict[int, bytes], int]:
     length, at = _read_varint(body, at)
     end = at + length
     found: dict[int, bytes] = {}
-    while at < end:
+    while at < end <= len(body):
         identifier, start = body[at], at + 1
         at = _skip(body, identifier, start)
-        if at > end or end > len(body):
-            break
         if identifier in {_RESPONSE_TOPIC, _CORRELATION}:
             found[identifier] = body[start + 2 : at]
         elif identifier == _EXPIRY:

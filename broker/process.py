@@ -6,7 +6,8 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from schemas.errors import SplitbusError
 
@@ -14,6 +15,7 @@ EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
+T = TypeVar("T")
 
 
 def run_process(prog: str, main: Main, *, log_level: str = "info") -> int:
@@ -29,7 +31,7 @@ def run_process(prog: str, main: Main, *, log_level: str = "info") -> int:
     failures: list[SplitbusError] = []
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_until_stopped(main))
+            runner.run(_main_with_signals(main))
     except* KeyboardInterrupt:
         return_code = 128 + signal.SIGINT
     except* SplitbusError as group:
@@ -42,7 +44,30 @@ def run_process(prog: str, main: Main, *, log_level: str = "info") -> int:
     return return_code
 
 
-async def _until_stopped(main: Main) -> None:
+async def until_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What `work` returns or raises; None when `stop` is set first, after `work` was cancelled and has ended.
+
+    For whatever a `main` waits for before it watches `stop` itself. `work` runs in a task of its own.
+    """
+    if stop.is_set():
+        work.close()
+        return None
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    both = {working, stopping}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+    finally:
+        for each in both:
+            each.cancel()
+        await asyncio.wait(both)
+    if not working.cancelled():
+        working.result()  # it did not let itself be cancelled: what it raised then is not lost
+    return None
+
+
+async def _main_with_signals(main: Main) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     task = asyncio.current_task()

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from broker.link import Link, LinkConfig
 from broker.options import add_arguments
 from broker.presence import Announcer
-from broker.process import EXIT_BAD_INPUT, run_process
+from broker.process import EXIT_BAD_INPUT, run_process, until_stopped
 from cloud_worker.compute import ComputeThread
-from cloud_worker.options import OPTIONS, RunOptions, run_options
+from cloud_worker.options import OPTIONS, RunOptions, default_id, run_options
 from cloud_worker.tails import SplitTail, load_tail
 from cloud_worker.worker import Worker, served
 from schemas.bundle_files import open_bundle
@@ -42,21 +42,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def serve(options: RunOptions, stop: asyncio.Event) -> None:
     """Load, connect, work until `stop` is set, drain.
 
-    Raises BundleError for a bundle that cannot be served, BrokerUnavailableError or BrokerRefusedError when
-    the broker cannot be used at the start; later the link is restored for as long as it takes.
+    Told to stop before it is connected, it ends then. Raises BundleError for a bundle that cannot be served,
+    BrokerUnavailableError or BrokerRefusedError when the broker cannot be used at the start; later the link is
+    restored for as long as it takes.
     """
     with ComputeThread() as thread:
         tails = await _load(options, thread)
         serves = served(tails)
         # until its lines are subscribed it is not online: the worker says so then
-        announcer = Announcer("worker", options.id, serves, Topics(options.root), PresenceState.STOPPED)
+        announcer = Announcer(
+            "worker",
+            options.id,
+            serves,
+            Topics(options.root),
+            PresenceState.STOPPED,
+            ephemeral=options.id == default_id(),
+        )
         config = LinkConfig(
             options.broker,
             client_id=f"worker-{options.id}",
             receive_maximum=max(2, min(65_535, 2 * options.settings.max_batch)),
         )
         async with Link(config, announcer) as link:
-            await link.wait_connected(options.connect_timeout_s)
+            await until_stopped(stop, link.wait_connected(options.connect_timeout_s))
+            if stop.is_set():
+                return
             worker = Worker(link, tails, announcer, options.settings, on_ready=lambda: _say_ready(options.id, serves))
             await worker.run(stop)
 

@@ -147,7 +147,10 @@ class Batcher(Generic[Item, Result]):
             self._idle.set()
 
     async def drain(self) -> None:
-        """Refuse new work from now on, and return when all that was taken has ended; needs `serve` running."""
+        """Refuse new work from now on, and return when all that was taken has ended; needs `serve` running.
+
+        What waits does so no longer for company: the batches follow each other at once.
+        """
         self._accepting = False
         self._changed.set()
         await self._idle.wait()

@@ -19,6 +19,7 @@ from schemas.bundle_files import Bundle
 from schemas.codecs import Codec
 from schemas.errors import TensorError, UntrustedError
 from schemas.messages import Answer
+from schemas.probability import softmax
 from schemas.tensor import Array
 
 Part = Literal["tail", "full"]
@@ -118,7 +119,7 @@ class SplitTail:
         answers: list[Answer | Exception] = []
         for start in range(0, len(rows), self._max_batch):
             logits = self._programs[part].run(np.stack(rows[start : start + self._max_batch]))
-            answers += (_answer(row) for row in logits.astype(np.float64) / scale)
+            answers += (_answer(row, scale) for row in logits)
         return answers
 
 
@@ -147,8 +148,8 @@ async def load_tail(
 
     `threads` is how many an operation may use, for all tails of the process.
     Raises UntrustedError unless `trusted`: torch's loader unpickles parts of a .pt2, so the file is code.
-    Raises MissingFileError or DigestError for a file that is not the manifest's, and BundleError when a
-    program cannot be loaded or its inputs and outputs are not the manifest's.
+    Raises MissingFileError or DigestError when any file of the bundle, the head's too, is not the manifest's,
+    and BundleError when a program cannot be loaded or its inputs and outputs are not the manifest's.
     """
     if not trusted:
         msg = (
@@ -164,6 +165,7 @@ def _load_programs(bundle: Bundle, max_batch: int, threads: int) -> dict[Part, P
     from cloud_worker.programs import TorchProgram, use_threads  # noqa: PLC0415  torch, which only a real worker needs
 
     use_threads(threads)
+    bundle.verify()
     manifest = bundle.manifest
     inputs = {"tail": manifest.cut, "full": manifest.preprocess.output_spec(manifest.sample)}
     parts = sorted({point.part for point in manifest.points})
@@ -181,10 +183,10 @@ def _whole(rows: list[Answer | Exception]) -> Answers | Exception:
     return answers if len(answers) == len(rows) else next(row for row in rows if isinstance(row, Exception))
 
 
-def _answer(logits: Array) -> Answer | Exception:
-    """Label and probability of one row of logits over temperature."""
+def _answer(logits: Array, temperature: float) -> Answer | Exception:
+    """Label and probability of one row of logits."""
     if not np.isfinite(logits).all():
         return TensorError("the logits are not finite; the payload decodes to values that the model cannot take")
-    powers = np.exp(logits - logits.max())
-    label = int(powers.argmax())
-    return Answer(label=label, confidence=min(1.0, float(powers[label] / powers.sum())))
+    chances = softmax(logits, temperature)
+    label = int(chances.argmax())
+    return Answer(label=label, confidence=min(1.0, float(chances[label])))

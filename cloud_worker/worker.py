@@ -107,6 +107,7 @@ class Worker:
                     chores.create_task(self._tell_stats(), name="stats"),
                 ]
                 await self._live(frames)
+                await self._batcher.drain()  # nobody else comes, so nobody waits for company
         except TimeoutError:
             logger.error("the tail did not finish within %g s; what it held is lost", self._settings.grace_s)  # noqa: TRY400  no trace is needed
         finally:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from schemas.bundle import Manifest, OperatingPoint
@@ -9,7 +12,7 @@ from schemas.policy import Prices
 
 _REPLY_BYTES = 45.0
 _FRAME_OVERHEAD_BYTES = 70.0
-_WAIT_MS = 50.0
+_WAIT_MS, _ENCODE_MS = 50.0, 0.5
 
 
 @dataclass(slots=True)
@@ -26,6 +29,45 @@ class Ewma:
         self.seen += 1
 
 
+class FadingEwma:
+    """An average of what only a request that was shipped can tell; what nothing refreshes is not held for ever.
+
+    One slow reply may keep all requests with a short deadline on the edge, and then nothing would ever correct
+    it. So after `patience_s` without news, by `clock`, the value fades towards the best that was seen, or the
+    prior where that is better, half the way in each further `patience_s`: until a request tries again.
+    """
+
+    def __init__(self, prior: float, clock: Callable[[], float], patience_s: float = 10.0) -> None:
+        self._average = Ewma(prior)
+        self._floor = prior
+        self._clock, self._patience_s = clock, patience_s
+        self._news = -math.inf
+
+    @property
+    def seen(self) -> int:
+        """How many observations there were."""
+        return self._average.seen
+
+    @property
+    def value(self) -> float:
+        """The average, faded by how old it is."""
+        value, late_s = self._average.value, self._clock() - self._news - self._patience_s
+        if late_s <= 0 or value <= self._floor:
+            return value
+        return self._floor + (value - self._floor) * math.exp2(-late_s / self._patience_s)
+
+    def observe(self, value: float) -> None:
+        """Take one observation; it pulls at the value as it has faded."""
+        self._average.value = self.value
+        self._average.observe(value)
+        self._floor = min(self._floor, value)
+        self.hold()
+
+    def hold(self) -> None:
+        """Whoever tried did not see a better one: the average stands again, as if it were new."""
+        self._news = self._clock()
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a route is expected to take for one sample."""
@@ -39,22 +81,35 @@ class Prediction:
 class Estimates:
     """Averages of this node's own experience, in milliseconds and bytes. Priors hold until something is seen."""
 
+    clock: Callable[[], float] = time.monotonic
+
     head_ms: Ewma = field(default_factory=lambda: Ewma(5.0))
     """Preprocessing and head."""
-    encode_ms: Ewma = field(default_factory=lambda: Ewma(0.5))
-    cloud_wait_ms: dict[str, Ewma] = field(default_factory=dict)
+    encode_ms: FadingEwma = field(init=False)
+    cloud_wait_ms: dict[str, FadingEwma] = field(default_factory=dict)
     """From publishing to the reply, by part (`tail`, `full`)."""
     compute_ms: dict[str, Ewma] = field(default_factory=dict)
     """A worker's compute for one frame, by part."""
     payload_bytes: dict[int, Ewma] = field(default_factory=dict)
     """By operating point."""
 
-    def wait(self, part: str) -> Ewma:
-        """Average wait for a reply; the other part's experience, then 50 ms, until there is one."""
-        known = self.cloud_wait_ms.setdefault(part, Ewma(_WAIT_MS))
-        if known.seen == 0:
-            known.value = next((other.value for other in self.cloud_wait_ms.values() if other.seen), _WAIT_MS)
-        return known
+    def __post_init__(self) -> None:
+        self.encode_ms = FadingEwma(_ENCODE_MS, self.clock)
+
+    def wait(self, part: str) -> FadingEwma:
+        """Average wait for a reply to a part."""
+        return self.cloud_wait_ms.setdefault(part, FadingEwma(_WAIT_MS, self.clock))
+
+    def expected_wait_ms(self, part: str) -> float:
+        """What is expected for a part; the other part's experience, then 50 ms, until it has its own."""
+        known = self.wait(part)
+        others = (other.value for other in self.cloud_wait_ms.values() if other.seen)
+        return known.value if known.seen else next(others, _WAIT_MS)
+
+    def unanswered(self) -> None:
+        """A request was sent and not answered in time, so that no wait has proved to be shorter than believed."""
+        for each in self.cloud_wait_ms.values():
+            each.hold()
 
     def compute(self, part: str) -> Ewma:
         """Average compute for one frame of a part."""
@@ -73,6 +128,6 @@ class Estimates:
         local = self.encode_ms.value + (self.head_ms.value if point.part == "tail" else 0.0)
         transfer = self.payload(point, manifest).value + _FRAME_OVERHEAD_BYTES + _REPLY_BYTES
         return Prediction(
-            latency_ms=local + self.wait(point.part).value,
+            latency_ms=local + self.expected_wait_ms(point.part),
             cost=prices.cost(cloud_ms=self.compute(point.part).value, bytes_total=transfer, messages=2),
         )

@@ -1,6 +1,6 @@
 """An edge node: the small public API that a program of your own can import.
 
-async with open_node("bundle/", node_id="pi-7", broker="mqtt://broker.local") as node:
+async with open_node("bundle/", config=NodeConfig("pi-7"), broker="mqtt://broker.local") as node:
     outcome = await node.infer(image, privacy=PrivacyLevel.INTERNAL, deadline_ms=200)
 """
 
@@ -8,53 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from broker.address import BrokerAddress
-from broker.bus import Bus, Message, QoS
+from broker.bus import Bus, Message, Subscription
 from broker.link import Link, LinkConfig
 from broker.presence import Announcer, Roster
 from broker.replies import open_requester
+from edge_node.config import NodeConfig, announcer_of
 from edge_node.estimates import Estimates
-from edge_node.heads import Runtime, open_head
+from edge_node.heads import open_head
 from edge_node.orchestrator import EdgeCloudOrchestrator
 from edge_node.router import Request, TaskRouter
+from edge_node.tally import Tally
 from edge_node.uplink import Uplink
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.errors import LinkError, WireError
-from schemas.messages import Outcome, PresenceState, Served, Stats
-from schemas.policy import PrivacyLevel, TaskRoutingPolicy
+from schemas.messages import Outcome, PresenceState, Stats
+from schemas.policy import PrivacyLevel
 from schemas.tensor import Array
-from schemas.topics import Topics, check_id
+from schemas.topics import Topics
 from schemas.wire import encode_map, encode_outcome
+
+__all__ = ["EdgeNode", "NodeConfig", "announcer_of", "open_node"]
 
 _ROSTER_WAIT_S = 2.0
 _PUBLISH_S = 0.01
 """Longest that an outcome keeps its caller waiting for the broker's socket to take it."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
-    """How a node behaves; the bundle says what it runs."""
-
-    node_id: str
-    root: str = "sb"
-    policy: TaskRoutingPolicy = field(default_factory=TaskRoutingPolicy)
-    runtime: Runtime = "auto"
-    work_qos: QoS = 0
-    publish_outcomes: bool = False
-    """Whether each outcome is published as JSON, about eight times a frame's bytes; restricted ones never are."""
-    stats_every_s: float = 5.0
-
-    def __post_init__(self) -> None:
-        check_id(self.node_id, "node id")
 
 
 class EdgeNode:
@@ -74,8 +58,8 @@ class EdgeNode:
         self.roster = Roster(self.topics)
         self._bus = bus
         self._stack = AsyncExitStack()
-        self._counts: Counter[str] = Counter()
-        self._began = time.monotonic()
+        self._tally = Tally()
+        self._presences: Subscription | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="head")
         self._worker_seen = asyncio.Event()
         self._orchestrator = EdgeCloudOrchestrator(
@@ -110,6 +94,12 @@ class EdgeNode:
         """The way to the workers; None for a node without a bus."""
         return self._orchestrator.uplink
 
+    def obstacle(self) -> str:
+        """What keeps this node from the cloud at this moment, in words; empty when nothing does."""
+        if isinstance(self._bus, Link) and not self._bus.connected:
+            return f"not connected to the broker: {self._bus.last_error}"
+        return "this node has no broker" if self.uplink is None else self.uplink.obstacle()
+
     async def infer(
         self,
         sample: Array,
@@ -125,13 +115,13 @@ class EdgeNode:
         another dtype or shape, ConfigError for a privacy, deadline or cost that is none, and what the head raises.
         """
         outcome = await self._orchestrator.infer(sample, Request(privacy, deadline_ms, max_cost))
-        self._count(outcome)
+        self._tally.add(outcome)
         await self._publish(outcome)
         return outcome
 
     async def wait_for_cloud(self, timeout_s: float = _ROSTER_WAIT_S) -> bool:
         """Wait until a worker for this very bundle is alive; False when there is none in time."""
-        uplink = self._orchestrator.uplink
+        uplink = self.uplink
         if uplink is None or self._bus is None:
             return False
         with contextlib.suppress(TimeoutError, LinkError):
@@ -172,6 +162,7 @@ class EdgeNode:
 
     async def _follow_workers(self, bus: Bus) -> None:
         async with bus.subscribe(self.topics.presence_of_all("worker"), qos=1) as subscription:
+            self._presences = subscription
             async for delivery in subscription:
                 self.roster.update(delivery.message)
                 self._worker_seen.set()
@@ -186,24 +177,13 @@ class EdgeNode:
                 await bus.publish(Message(topic, encode_map(self.statistics())))
 
     def statistics(self) -> Stats:
-        """Counters since the start, by route, source and the cloud's status, and gauges of this moment."""
-        uplink = self._orchestrator.uplink
-        gauges = {"head_ms": self._orchestrator.estimates.head_ms.value}
-        if uplink is not None:
-            gauges |= {"in_flight": float(uplink.window.in_flight), "window": uplink.window.size}
-        return Stats(
-            kind="edge",
-            id=self.config.node_id,
-            uptime_s=time.monotonic() - self._began,
-            counters=dict(self._counts),
-            gauges=gauges,
-        )
-
-    def _count(self, outcome: Outcome) -> None:
-        self._counts["requests"] += 1
-        self._counts[f"route_{outcome.route}"] += 1
-        self._counts[f"source_{outcome.source}"] += 1
-        self._counts[f"cloud_{outcome.cloud_status}"] += 1
+        """Counters since the start and gauges of this moment; of restricted requests they say nothing."""
+        troubles = {} if self.uplink is None else self.uplink.counters()
+        if self._presences is not None:
+            troubles["presences_dropped"] = self._presences.statistics().dropped
+        gauges = {} if self.uplink is None else self.uplink.gauges()
+        head_ms = self._orchestrator.estimates.head_ms.value
+        return self._tally.stats(self.config.node_id, troubles, {"head_ms": head_ms, **gauges})
 
     async def _publish(self, outcome: Outcome) -> None:
         if not self.config.publish_outcomes or self._bus is None or outcome.privacy is PrivacyLevel.RESTRICTED:
@@ -212,15 +192,6 @@ class EdgeNode:
         with contextlib.suppress(LinkError, WireError, TimeoutError):
             async with asyncio.timeout(_PUBLISH_S):
                 await self._bus.publish(Message(topic, encode_outcome(outcome), qos=0))
-
-
-def announcer_of(bundle: Bundle, config: NodeConfig) -> Announcer:
-    """Birth and death of the node that runs this bundle."""
-    manifest = bundle.manifest
-    served = Served(
-        model=manifest.name, line=manifest.line, version=manifest.edge_version, interface=manifest.interface
-    )
-    return Announcer("edge", config.node_id, (served,), Topics(config.root))
 
 
 @asynccontextmanager
@@ -251,6 +222,8 @@ async def open_node(
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
+    """End a task; what it failed with comes out here, and a cancellation of the caller stays the caller's."""
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.result()

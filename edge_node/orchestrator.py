@@ -18,6 +18,7 @@ from schemas.bundle import HEAD_NUMPY, HEAD_TFLITE, Manifest, OperatingPoint
 from schemas.errors import SampleError, TensorError
 from schemas.messages import Outcome
 from schemas.policy import PrivacyLevel, Route
+from schemas.probability import softmax
 from schemas.tensor import Array, FloatArray
 
 _MARGIN_S = 0.003
@@ -29,7 +30,7 @@ class EdgeCloudOrchestrator:
     """Takes samples of one bundle to outcomes, with the edge's answer always at hand.
 
     The head runs in `executor`, which must have one thread. A cloud answer supersedes the edge's when it is
-    the more confident one and comes before the deadline.
+    the more confident one, or the exit is unsure, and it comes before the deadline.
     """
 
     node: str
@@ -85,7 +86,7 @@ class EdgeCloudOrchestrator:
         point = self._point("tail")
         if point is None or not self._should_ship(life, state):
             return
-        life.shipment = await self._ship(point, output.cut, life.deadline)
+        life.shipment = await self._ship(point, output.cut, life, life.deadline)
         life.escalated = life.local is not None and life.shipment is not None and life.shipment.attempts > 0
 
     async def _in_the_cloud(self, sample: Array, life: Life) -> None:
@@ -93,14 +94,14 @@ class EdgeCloudOrchestrator:
         point = self._point("full")
         reserve = 2e-3 * self.estimates.head_ms.value + 0.01 if self.manifest.exit else 0.0
         if point is not None:
-            life.shipment = await self._ship(point, sample, life.deadline - reserve)
+            life.shipment = await self._ship(point, sample, life, life.deadline - reserve)
         if (life.shipment is None or life.shipment.answer is None) and self.manifest.exit is not None:
             await self._run_head(sample, life)
 
     def _should_ship(self, life: Life, state: RouterState) -> bool:
         """Whether the cut is worth shipping now that the exit has spoken."""
         decision, local = life.decision, life.local
-        if life.request.privacy is PrivacyLevel.RESTRICTED or decision.route is Route.FALLBACK_EDGE:
+        if decision.route is Route.FALLBACK_EDGE:
             return False
         if decision.route is Route.HYBRID_SPLIT:
             return local is None or not local.sure
@@ -117,13 +118,17 @@ class EdgeCloudOrchestrator:
             return False
         return not over_limit(request, state.hybrid)
 
-    async def _ship(self, point: OperatingPoint, array: Array, deadline: float) -> Shipment | None:
-        return None if self.uplink is None else await self.uplink.ship(point, array, deadline)
+    async def _ship(self, point: OperatingPoint, array: Array, life: Life, deadline: float) -> Shipment | None:
+        """The only way out of the device: nothing restricted passes, whatever the router said."""
+        if self.uplink is None or life.request.privacy is PrivacyLevel.RESTRICTED:
+            return None
+        return await self.uplink.ship(point, array, deadline)
 
     async def _run_head(self, sample: Array, life: Life) -> HeadOutput:
         loop = asyncio.get_running_loop()
         output, life.preprocess_ms, life.head_ms = await loop.run_in_executor(self.executor, self._head_job, sample)
-        self.estimates.head_ms.observe(life.preprocess_ms + life.head_ms)
+        if life.request.privacy is not PrivacyLevel.RESTRICTED:  # the average is published
+            self.estimates.head_ms.observe(life.preprocess_ms + life.head_ms)
         if output.logits is not None and self.manifest.exit is not None:
             life.local = exit_answer(output.logits, self.manifest.exit.temperature, self.manifest.exit.threshold)
         return output
@@ -147,10 +152,9 @@ def exit_answer(logits: FloatArray, temperature: float, threshold: float) -> Loc
     """
     if not np.isfinite(logits).all():
         return None
-    scaled = logits.astype(np.float64) / temperature
-    weights = np.exp(scaled - scaled.max())
-    label = int(weights.argmax())
-    confidence = float(weights[label] / weights.sum())
+    chances = softmax(logits, temperature)
+    label = int(chances.argmax())
+    confidence = float(chances[label])
     return LocalAnswer(label, confidence, sure=confidence >= threshold)
 
 

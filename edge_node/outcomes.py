@@ -41,7 +41,7 @@ class Life:
 
 
 def outcome_of(life: Life, node: str, manifest: Manifest, policy: TaskRoutingPolicy, now: float) -> Outcome:
-    """The outcome of a request that is over: the more confident of the answers that there are."""
+    """The outcome of a request that is over, with the answer that counts of those that there are."""
     shipment = life.shipment or Shipment("none")
     source, label, confidence = _best(life.local, shipment)
     return Outcome(
@@ -77,9 +77,13 @@ def outcome_of(life: Life, node: str, manifest: Manifest, policy: TaskRoutingPol
 
 
 def _best(local: LocalAnswer | None, shipment: Shipment) -> tuple[Source, int | None, float]:
-    """Source, label and confidence of the more confident answer; `none` when there is none."""
+    """Source, label and confidence of the answer that counts; `none` when there is none.
+
+    The cloud's supersedes an exit that is unsure, whose confidence means little below its threshold; against a
+    sure one, which only a policy of its own threshold ships, the more confident of the two wins.
+    """
     cloud = shipment.answer
-    if cloud is not None and (local is None or cloud.confidence >= local.confidence):
+    if cloud is not None and (local is None or not local.sure or cloud.confidence >= local.confidence):
         return "cloud", cloud.label, cloud.confidence
     if local is not None:
         return "edge", local.label, local.confidence

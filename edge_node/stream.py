@@ -10,9 +10,12 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from broker.process import until_stopped
 from edge_node.node import EdgeNode, NodeConfig, open_node
 from edge_node.options import ROUTES
 from edge_node.sources import Sample, Source, open_source
@@ -29,8 +32,8 @@ logger = logging.getLogger(__name__)
 async def stream(options: Options, stop: asyncio.Event) -> None:
     """Answer every sample of the source, then print a summary on stderr.
 
-    A sample that cannot be read is said and counted, the next one is taken. When `stop` is set, what is in
-    flight is finished and nothing new begun.
+    A sample that cannot be read is said and counted, the next one is taken; a SampleError at the end says how
+    many there were. When `stop` is set, what is in flight is finished and nothing new begun.
     """
     bundle = open_bundle(options["bundle"])
     source = open_source(options["source"], bundle.manifest.sample)
@@ -43,14 +46,29 @@ async def stream(options: Options, stop: asyncio.Event) -> None:
         publish_outcomes=options["publish-outcomes"],
     )
     timeout = None if options["offline-ok"] else options["connect-timeout"]
-    async with open_node(bundle, broker=options["broker"], config=config, connect_timeout_s=timeout) as node:
-        manifest = bundle.manifest
-        if options["broker"] is not None and not await node.wait_for_cloud():
-            logger.warning("no worker serves %s %s yet; answering from the edge", manifest.name, manifest.line)
-        sys.stderr.write(f"ready id={config.node_id} runtime={node.runtime} interface={manifest.interface[:16]}\n")
+    async with AsyncExitStack() as stack:
+        opening = open_node(bundle, broker=options["broker"], config=config, connect_timeout_s=timeout)
+        node = await until_stopped(stop, stack.enter_async_context(opening))
+        if node is not None and options["broker"] is not None:
+            await _look_for_the_cloud(node, stop)
+        if node is None or stop.is_set():
+            return
+        interface = bundle.manifest.interface[:16]
+        sys.stderr.write(f"ready id={config.node_id} runtime={node.runtime} interface={interface}\n")
         sys.stderr.flush()
-        summary = await _Streamer(node, options, stop).run(source)
+        # one thread: decoding must not hold up the loop, and the pixels of several large images the memory
+        loader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="source"))
+        summary = await _Streamer(node, options, stop, loader).run(source)
     sys.stderr.write(f"edge-node: {summary.line()}\n")
+    if summary.bad:
+        msg = f"{summary.bad} of {summary.bad + summary.ended} samples could not be read; each was named when skipped"
+        raise SampleError(msg)
+
+
+async def _look_for_the_cloud(node: EdgeNode, stop: asyncio.Event) -> None:
+    """Wait a moment for a worker, and say why there is none."""
+    if not await until_stopped(stop, node.wait_for_cloud()) and not stop.is_set():
+        logger.warning("%s; answering from the edge until that changes", node.obstacle())
 
 
 @dataclass(slots=True)
@@ -75,10 +93,10 @@ class _Summary:
 
 
 class _Streamer:
-    """Keeps up to `concurrency` samples in flight, at no more than `rate` a second."""
+    """Keeps up to `concurrency` samples in flight, at no more than `rate` a second; they are read in `loader`."""
 
-    def __init__(self, node: EdgeNode, options: Options, stop: asyncio.Event) -> None:
-        self._node, self._options, self._stop = node, options, stop
+    def __init__(self, node: EdgeNode, options: Options, stop: asyncio.Event, loader: Executor) -> None:
+        self._node, self._options, self._stop, self._loader = node, options, stop, loader
         self._out: TextIO = sys.stdout
         self._summary = _Summary()
 
@@ -118,7 +136,7 @@ class _Streamer:
 
     async def _one(self, source: Source, index: int) -> None:
         try:
-            sample = source.load(index)
+            sample = await asyncio.get_running_loop().run_in_executor(self._loader, source.load, index)
         except SampleError as error:
             self._summary.bad += 1
             sys.stderr.write(f"edge-node: skipped: {error}\n")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from broker.bus import Bus, QoS
 from broker.presence import Roster
-from broker.replies import Requester
+from broker.replies import Answered, Requester
 from edge_node.breaker import Breaker
 from edge_node.estimates import Estimates
 from edge_node.window import Window
@@ -96,6 +96,24 @@ class Uplink:
             return f"the breaker is open after {self.breaker.failures} failures in a row"
         return ""
 
+    def counters(self) -> dict[str, int]:
+        """What went wrong on the way since the start, by name; each is always present."""
+        requests, link = self._requester.statistics(), self._bus.statistics()
+        return {
+            "retried": requests.retried,
+            "unanswered": requests.unanswered,
+            "late_replies": requests.late,
+            "duplicate_replies": requests.duplicate,
+            "window_refused": self.window.refused,
+            "breaker_opened": self.breaker.opened,
+            "link_reconnects": max(0, link.connects - 1),
+            "unroutable": link.unroutable,
+        }
+
+    def gauges(self) -> dict[str, float]:
+        """Frames in flight, and how many may be."""
+        return {"in_flight": float(self.window.in_flight), "window": self.window.size}
+
     async def ship(self, point: OperatingPoint, array: Array, deadline: float) -> Shipment:
         """Encode, in `executor` when it may take long, send and wait for the reply.
 
@@ -127,47 +145,31 @@ class Uplink:
         return payload, (time.perf_counter() - started) * 1e3
 
     async def _ship(self, point: OperatingPoint, array: Array, deadline: float) -> Shipment:
-        if point.part == "tail" and array.nbytes <= _INLINE_BYTES:
-            payload, encode_ms = self._encode(point, array)
-        else:
-            loop = asyncio.get_running_loop()
-            payload, encode_ms = await loop.run_in_executor(self._executor, self._encode, point, array)
+        payload, encode_ms = await self._encoded(point, array)
         left_ms = int(min(_LONGEST_MS, (deadline - asyncio.get_running_loop().time()) * 1e3))
         if left_ms < 1:
             return Shipment("timeout", "no time was left to ship it", encode_ms=encode_ms)
         work = Work(interface=self._manifest.frame_digest, point=point.id, deadline_ms=left_ms, payloads=(payload,))
+        shipment = await self._ask(work, deadline)
+        return replace(shipment, encode_ms=encode_ms, payload_bytes=len(payload) if shipment.attempts else 0)
+
+    async def _encoded(self, point: OperatingPoint, array: Array) -> tuple[bytes, float]:
+        if point.part == "tail" and array.nbytes <= _INLINE_BYTES:
+            return self._encode(point, array)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._encode, point, array)
+
+    async def _ask(self, work: Work, deadline: float) -> Shipment:
+        """Send a frame until it is answered; what comes back, or why nothing did."""
         try:
-            frame = encode_work(work)
-            answered = await self._requester.ask(self._topic, frame, deadline=deadline, qos=self._qos)
+            answered = await self._requester.ask(self._topic, encode_work(work), deadline=deadline, qos=self._qos)
         except TooLargeError as error:
             return Shipment("too_large", str(error))
         except BrokerRefusedError as error:
             return Shipment("refused", str(error))
         except NoReplyError as error:
-            return Shipment(
-                "timeout",
-                str(error),
-                attempts=error.attempts,
-                payload_bytes=len(payload),
-                bytes_up=error.bytes_up,
-                encode_ms=encode_ms,
-                wait_ms=error.waited_s * 1e3,
-            )
-        status, detail, reply = _judge(answered.message.payload, labels=len(self._manifest.labels))
-        return Shipment(
-            status=status,
-            detail=detail,
-            answer=reply.answers[0] if status == "ok" else None,
-            attempts=answered.attempts,
-            payload_bytes=len(payload),
-            bytes_up=answered.bytes_up,
-            bytes_down=answered.bytes_down,
-            encode_ms=encode_ms,
-            wait_ms=answered.waited_s * 1e3,
-            queue_ms=reply.queue_us / 1e3,
-            compute_ms=reply.compute_us / 1e3,
-            batch=reply.batch,
-        )
+            wait_ms = error.waited_s * 1e3
+            return Shipment("timeout", str(error), attempts=error.attempts, bytes_up=error.bytes_up, wait_ms=wait_ms)
+        return _judge(answered, labels=len(self._manifest.labels))
 
     def _learn(self, point: OperatingPoint, shipment: Shipment) -> None:
         """Give the places in window and breaker back, and remember how it went; what was not sent says nothing."""
@@ -182,12 +184,31 @@ class Uplink:
             self.window.leave(ok=False if shipment.attempts else None)
             self.breaker.left()
         else:
+            if shipment.status == "timeout":
+                self._estimates.unanswered()
             self.window.leave(ok=False if shipment.status == "timeout" else None)
             self.breaker.failed(asyncio.get_running_loop().time())
 
 
-def _judge(payload: bytes, labels: int) -> tuple[str, str, Reply]:
-    """Status, detail and content of a reply: `ok` exactly when it has one answer with a label that the model has."""
+def _judge(answered: Answered, labels: int) -> Shipment:
+    """A reply as a result: `ok` exactly when it has one answer with a label that the model has."""
+    status, detail, reply = _read(answered.message.payload, labels)
+    return Shipment(
+        status=status,
+        detail=detail,
+        answer=reply.answers[0] if status == "ok" else None,
+        attempts=answered.attempts,
+        bytes_up=answered.bytes_up,
+        bytes_down=answered.bytes_down,
+        wait_ms=answered.waited_s * 1e3,
+        queue_ms=reply.queue_us / 1e3,
+        compute_ms=reply.compute_us / 1e3,
+        batch=reply.batch,
+    )
+
+
+def _read(payload: bytes, labels: int) -> tuple[str, str, Reply]:
+    """Status, detail and content of a reply."""
     try:
         reply = decode_reply(payload)
     except WireError as error:

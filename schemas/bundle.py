@@ -2,7 +2,8 @@
 
 Edge and cloud agree exactly when their interface digests are equal. The digest covers everything that
 both halves must share: samples, preprocessing, the cut, every operating point with its codec tables, the
-labels, and the pairing id, which is the digest of the unsplit model's weights that both were cut from.
+labels, and the pairing id, which is a digest over the weights of every part that may answer: head, tail, and
+the unsplit model where an operating point uses it.
 """
 
 from __future__ import annotations

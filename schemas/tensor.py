@@ -1,4 +1,4 @@
-"""What a tensor looks like, and the way between arrays and buffers: checks first."""
+"""What a tensor looks like: dtype, shape, and whether an array is one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from schemas.errors import DecodeError, TensorError
+from schemas.errors import TensorError
 from schemas.record import Record
 
 DType = Literal["float32", "uint8", "int8"]
@@ -53,19 +53,6 @@ class TensorSpec(Record):
             )
             raise TensorError(msg)
         return array
-
-    def to_bytes(self, array: Array) -> bytes:
-        """Raw little-endian bytes in C order. Raises TensorError when `array` does not fit the spec."""
-        self.check(array)
-        return np.ascontiguousarray(array, dtype=np.dtype(self.dtype).newbyteorder("<")).tobytes()
-
-    def from_bytes(self, buffer: bytes) -> Array:
-        """Inverse of `to_bytes`. Raises DecodeError when the length differs from the spec's."""
-        if len(buffer) != self.nbytes:
-            msg = f"a raw {self} takes {self.nbytes} bytes, got {len(buffer)}"
-            raise DecodeError(msg)
-        flat = np.frombuffer(buffer, dtype=np.dtype(self.dtype).newbyteorder("<"))
-        return flat.astype(self.dtype).reshape(self.shape)
 
     def __str__(self) -> str:
         return f"{self.dtype}{list(self.shape)}"

@@ -77,10 +77,6 @@ class Topics:
         """Outcomes as JSON, for Node-RED, Home Assistant, a database."""
         return f"{self.root}/o/{node}/{model}"
 
-    def outcome_of_all(self) -> str:
-        """Filter for the outcomes of every node and model."""
-        return f"{self.root}/o/+/+"
-
     def dead_letter(self, reason: str) -> str:
         """What a worker refused, and why; headers only."""
         return f"{self.root}/d/{reason}"

@@ -48,6 +48,11 @@ def running(argv: list[str], ready: str) -> Iterator[None]:
         process.communicate(timeout=30)
 
 
+def test_no_placeholder_is_left() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert [line for line in lines if re.fullmatch(r"[A-Z][A-Z_]+", line.strip())] == []
+
+
 def test_the_readme_has_blocks_of_every_kind() -> None:
     assert [kind for kind, _ in readme_blocks()] == ["background", "background", "background", "run", "python"]
 

@@ -24,7 +24,7 @@ from broker.fleet.sightings import sight
 from broker.fleet.text import Paint
 from broker.link import Link, LinkConfig
 from broker.options import Option, Table, add_arguments, flag, read_options, whole
-from broker.process import EXIT_BAD_INPUT, run_process
+from broker.process import EXIT_BAD_INPUT, run_process, until_stopped
 from schemas.errors import ConfigError
 from schemas.topics import Topics
 
@@ -95,8 +95,9 @@ async def inspect(filters: Sequence[str], options: Mapping[str, Any], stop: asyn
     """
     view = View(options["root"], _paint(options), options["json"], options["payload"], options["count"])
     async with Link(LinkConfig(options["broker"], f"fleet-inspect-{secrets.token_hex(4)}")) as link:
-        await link.wait_connected(options["connect-timeout"])
-        await show(link, filters, view, stop)
+        await until_stopped(stop, link.wait_connected(options["connect-timeout"]))
+        if not stop.is_set():
+            await show(link, filters, view, stop)
 
 
 async def show(bus: Bus, filters: Sequence[str], view: View, stop: asyncio.Event) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from schemas.probability import softmax
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -26,14 +28,6 @@ class Hybrid(NamedTuple):
     accuracy: float
     shipped: float
     """Share of the samples whose activations travel."""
-
-
-def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
-    """Probabilities (N, 10)."""
-    scaled = logits.astype(np.float64) / temperature
-    raised = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    out: Floats = raised / raised.sum(axis=1, keepdims=True)
-    return out
 
 
 def accuracy(logits: Floats, labels: Ints) -> float:
@@ -71,7 +65,7 @@ def answers(exit_p: Floats, tail_p: Floats, threshold: float, rule: Rule) -> tup
     return np.where(cloud, tail_p.argmax(axis=1), exit_p.argmax(axis=1)), shipped
 
 
-def hybrid(exit_p: Floats, tail_p: Floats, labels: Ints, threshold: float, rule: Rule = "confident") -> Hybrid:
+def hybrid(exit_p: Floats, tail_p: Floats, labels: Ints, threshold: float, rule: Rule = "cloud") -> Hybrid:
     """Accuracy and traffic of the pair at one threshold."""
     chosen, shipped = answers(exit_p, tail_p, threshold, rule)
     return Hybrid(threshold, float((chosen == labels).mean()), float(shipped.mean()))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import math
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from edge_node.idx import read_idx
+from schemas.errors import SampleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,36 +74,19 @@ class Split(NamedTuple):
     """5,000: the choice of checkpoint and of hyperparameters."""
 
 
-def read_idx(path: Path) -> Bytes:
-    """The uint8 array in a gzipped IDX file. Raises DataError when it is missing, not IDX, or of another length."""
-    try:
-        raw = gzip.decompress(path.read_bytes())
-    except FileNotFoundError:
-        msg = f"{path} does not exist: {_REMEDY}"
-        raise DataError(msg) from None
-    except (gzip.BadGzipFile, EOFError) as error:
-        msg = f"{path} is not a whole gzip file ({error}): {_REMEDY}"
-        raise DataError(msg) from error
-    start = 4 + 4 * sum(raw[3:4])
-    if raw[:3] != _IDX_OF_BYTES or len(raw) < start:
-        msg = f"{path} is not an IDX file of bytes: {_REMEDY}"
-        raise DataError(msg)
-    shape = struct.unpack(f">{raw[3]}I", raw[4:start])
-    if len(raw) - start != math.prod(shape):
-        msg = f"{path} announces shape {shape} but holds {len(raw) - start} bytes: {_REMEDY}"
-        raise DataError(msg)
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
-
-
 def write_idx(path: Path, array: Bytes) -> None:
-    """The same format; equal arrays give equal bytes (no time stamp, no file name)."""
+    """A gzipped IDX file, as `read_idx` reads it; equal arrays give equal bytes (no time stamp, no file name)."""
     head = _IDX_OF_BYTES + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     path.write_bytes(gzip.compress(head + array.tobytes(), compresslevel=9, mtime=0))
 
 
 def _read_pair(folder: Path, name: str, count: int) -> Labelled:
-    images = read_idx(folder / f"{name}-images-idx3-ubyte.gz")
-    labels = read_idx(folder / f"{name}-labels-idx1-ubyte.gz")
+    try:
+        images = read_idx(folder / f"{name}-images-idx3-ubyte.gz")
+        labels = read_idx(folder / f"{name}-labels-idx1-ubyte.gz")
+    except SampleError as error:
+        msg = f"{folder}: {error}, or {_REMEDY}"
+        raise DataError(msg) from None
     if images.shape != (count, 28, 28) or labels.shape != (count,):
         msg = f"{folder} holds images {images.shape} and labels {labels.shape}, expected {count}: {_REMEDY}"
         raise DataError(msg)
@@ -109,7 +94,7 @@ def _read_pair(folder: Path, name: str, count: int) -> Labelled:
 
 
 def read_test(folder: Path = DEFAULT_FOLDER) -> Labelled:
-    """The 10,000 test images. Only the final report reads them."""
+    """The 10,000 test images. Only the final report, and `samples`, which copies the first 1,000, read them."""
     return _read_pair(folder, "t10k", 10_000)
 
 

@@ -1,6 +1,6 @@
 """Write the bundle of a finished training run.
 
-    python -m models.fashion_mnist.export --weights DIR --out models/fashion_mnist/bundle [--data DIR]
+    python -m models.fashion_mnist.export [--weights DIR] [--out DIR] [--data DIR]
 
 Everything is written into a folder beside the target and checked there, then renamed: the target is the old bundle or
 the whole new one. Needs litert-torch and an interpreter (ai-edge-litert).
@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from cloud_worker.build.export_numpy import export_numpy
 from cloud_worker.build.export_tflite import export_tflite
-from models.fashion_mnist import calibrate, check, data, freeze
+from models.fashion_mnist import check, data, freeze
 from models.fashion_mnist.nets import IMAGE_SHAPE
 from models.fashion_mnist.runs import Run, load
 from models.fashion_mnist.train import outputs
 from schemas.bundle import FULL, HEAD_NUMPY, HEAD_TFLITE, MANIFEST, TAIL, Manifest, seal
 from schemas.codecs import open_codec
 from schemas.preprocess import Preprocess
+from schemas.probability import softmax
 from schemas.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -82,8 +84,9 @@ def fields(run: Run, split: data.Split, files: dict[str, dict[str, Any]]) -> dic
     """The manifest but for its interface digest. Every calibrated number comes from the calibration part."""
     found = outputs(run.full, run.pair, split.calibration)
     temperature, threshold = run.report["temperature"], run.report["threshold"]
-    sure = calibrate.softmax(found.exit, temperature["exit"]).max(axis=1) >= threshold
+    sure = softmax(found.exit, temperature["exit"]).max(axis=1) >= threshold
     validation, macs = run.report["validation"], run.report["macs"]
+    points = operating_points(run, split.calibration)
     return {
         "name": "fashion_mnist",
         "edge_version": VERSION,
@@ -92,7 +95,7 @@ def fields(run: Run, split: data.Split, files: dict[str, dict[str, Any]]) -> dic
         "preprocess": PREPROCESS.model_dump(),
         "labels": data.LABELS,
         "cut": cut_spec(run).model_dump(),
-        "points": operating_points(run, split.calibration),
+        "points": points,
         "exit": {"temperature": temperature["exit"], "threshold": threshold, "coverage": round(float(sure.mean()), 4)},
         "tail_temperature": temperature["tail"],
         "full_temperature": temperature["full"],
@@ -105,8 +108,16 @@ def fields(run: Run, split: data.Split, files: dict[str, dict[str, Any]]) -> dic
             "full_accuracy": validation["full"],
         },
         "files": files,
-        "pairing": freeze.weights_digest(run.pair),  # a learned bottleneck binds the halves to each other
+        "pairing": pairing(run, points),
     }
+
+
+def pairing(run: Run, points: list[dict[str, Any]]) -> str:
+    """Digest of the weights of every part that may answer: head, tail, and the unsplit model where a point uses it."""
+    parts: dict[str, nn.Module] = {"head": run.pair.head, "tail": run.pair.tail}
+    if any(point["part"] == "full" for point in points):
+        parts["full"] = run.full
+    return freeze.weights_digest(**parts)
 
 
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
@@ -147,7 +158,7 @@ def main(argv: list[str] | None = None) -> None:
     """Export and print what was written."""
     parser = argparse.ArgumentParser(prog="python -m models.fashion_mnist.export", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER, help="folder with the four IDX files")
-    parser.add_argument("--weights", type=Path, default=Path("build/fashion_mnist"), help="where the training wrote")
+    parser.add_argument("--weights", type=Path, default=Path("models/fashion_mnist/weights"), help="where the training wrote")
     parser.add_argument("--out", type=Path, default=Path("models/fashion_mnist/bundle"))
     args = parser.parse_args(argv)
     manifest = export(load(args.weights), data.read_split(args.data), args.out)

@@ -41,10 +41,14 @@ def _fold_pairs(sequence: nn.Sequential) -> None:
             sequence[index + 1] = nn.Identity()
 
 
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 in hex over names, shapes and little-endian bytes of the state, in order of name."""
+def weights_digest(**parts: nn.Module) -> str:
+    """SHA-256 in hex over names, shapes and little-endian bytes of the state of all parts, in order of name.
+
+    Equal weights give the same digest on every machine; one weight that differs, in whichever part, another.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    state = {f"{part}.{name}": tensor for part, model in parts.items() for name, tensor in model.state_dict().items()}
+    for name, tensor in sorted(state.items()):
         array = tensor.detach().contiguous().numpy()
         digest.update(f"{name}:{array.dtype}:{list(array.shape)};".encode("ascii"))
         digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())

@@ -20,6 +20,7 @@ from models.fashion_mnist import calibrate, check, data, freeze
 from models.fashion_mnist.train import Outputs
 from schemas.bundle import FULL, TAIL
 from schemas.bundle_files import Bundle, open_bundle
+from schemas.probability import softmax
 
 if TYPE_CHECKING:
     from schemas.tensor import Array
@@ -69,8 +70,8 @@ def rows(found: Outputs, labels: data.Bytes, bundle: Bundle, size: float) -> lis
         msg = f"{bundle.path} has no exit, so there is no hybrid to measure; export it with one"
         raise ValueError(msg)
     threshold = manifest.exit.threshold
-    exit_p = calibrate.softmax(found.exit, manifest.exit.temperature)
-    tail_p = calibrate.softmax(found.tail, manifest.tail_temperature)
+    exit_p = softmax(found.exit, manifest.exit.temperature)
+    tail_p = softmax(found.tail, manifest.tail_temperature)
     cloud = calibrate.hybrid(exit_p, tail_p, labels, threshold, "cloud")
     confident = calibrate.hybrid(exit_p, tail_p, labels, threshold, "confident")
 

@@ -65,3 +65,13 @@ def test_a_mode_counts_what_was_right_and_what_was_shipped() -> None:
     row = result.row()
     assert (row["accuracy"], row["shipped"], row["payload_bytes_shipped"], row["bytes_up"]) == (0.5, 0.5, 98, 150)
     assert result.batches == {2: 1}
+
+
+def test_a_report_that_shows_itself_prints_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[str] = []
+    report = Report("b", rows=[{"a": 1}], show=lambda: shown.append("as I like it"))
+    report.print(as_json=False)
+    assert (shown, capsys.readouterr().out) == (["as I like it"], "")
+    report.print(as_json=True)
+    assert json.loads(capsys.readouterr().out)["rows"] == [{"a": 1}]
+    assert len(shown) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from broker.process import until_stopped
+from schemas.errors import ConfigError
+
 ROOT = Path(__file__).parents[2]
 FRAME = """
 import asyncio, sys
-from broker.process import run_process
+from broker.process import run_process, until_stopped
 from schemas.errors import ConfigError, BrokerUnavailableError
 
 async def main(stop):
@@ -106,3 +110,65 @@ def test_a_second_term_does_not_cut_the_finish_short() -> None:
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate("go on\n", timeout=20)
     assert (process.returncode, out) == (0, "done\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_ends_what_is_waited_for_at_once_and_cleanly(number: signal.Signals) -> None:
+    body = """
+async def connect():
+    print('ready', flush=True)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0)
+        print('cleaned', flush=True)
+
+print(await until_stopped(stop, connect()), stop.is_set())
+"""
+    with running(body) as process:
+        assert line_of(process) == "ready"
+        process.send_signal(number)
+        assert ending(process) == (0, "cleaned\nNone True\n", "")
+
+
+async def _says(what: str) -> str:
+    await asyncio.sleep(0)
+    return what
+
+
+async def _fails() -> None:
+    await asyncio.sleep(0)
+    raise ConfigError("no such broker")
+
+
+async def test_without_a_stop_it_is_as_if_awaited() -> None:
+    stop = asyncio.Event()
+    assert await until_stopped(stop, _says("done")) == "done"
+    with pytest.raises(ConfigError, match="no such broker"):
+        await until_stopped(stop, _fails())
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_stop_that_came_before_lets_nothing_finish() -> None:
+    stop = asyncio.Event()
+    stop.set()
+    assert await until_stopped(stop, _says("done")) is None
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_caller_that_is_cancelled_takes_it_along() -> None:
+    ended = asyncio.Event()
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    caller = asyncio.create_task(until_stopped(asyncio.Event(), wait()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.wait({caller})
+    assert caller.cancelled()
+    assert ended.is_set()

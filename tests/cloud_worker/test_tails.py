@@ -13,7 +13,7 @@ import torch
 
 from cloud_worker.compute import ComputeThread
 from cloud_worker.tails import Frame, NoOpTail, SplitTail, load_tail
-from schemas.bundle import FULL, TAIL
+from schemas.bundle import FULL, HEAD_NUMPY, TAIL
 from schemas.bundle_files import Bundle
 from schemas.codecs import open_codec
 from schemas.errors import BundleError, DecodeError, DigestError, TensorError, UntrustedError
@@ -144,11 +144,12 @@ async def test_nothing_is_loaded_without_trust(bundle: Bundle, thread: ComputeTh
         await load_tail(bundle, thread, max_batch=1, trusted=False)
 
 
-async def test_a_changed_file_is_refused_before_it_is_opened(tmp_path: Path, thread: ComputeThread) -> None:
+@pytest.mark.parametrize("name", [TAIL, HEAD_NUMPY])
+async def test_a_changed_file_is_refused_before_it_is_opened(tmp_path: Path, thread: ComputeThread, name: str) -> None:
     bundle = make_bundle(tmp_path)
-    data = bytearray((tmp_path / TAIL).read_bytes())
+    data = bytearray((tmp_path / name).read_bytes())
     data[len(data) // 2] ^= 1
-    (tmp_path / TAIL).write_bytes(bytes(data))
+    (tmp_path / name).write_bytes(bytes(data))
     with pytest.raises(DigestError):
         await load_tail(bundle, thread, max_batch=1, trusted=True)
 

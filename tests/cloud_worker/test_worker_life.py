@@ -60,6 +60,24 @@ def test_the_end_comes_after_the_grace_whatever_the_tail_does() -> None:
     run_virtually(main())
 
 
+def test_the_end_waits_for_no_company() -> None:
+    async def main() -> None:
+        async with staged(WorkerSettings(max_batch=16, max_delay_s=30.0, grace_s=20.0)) as stage:
+            for index in range(3):
+                await stage.node.publish(stage.message(b"%08d" % index, deadline_ms=600_000))
+            began = asyncio.get_running_loop().time()
+            stage.stop.set()
+            await stage.until(lambda: STOPPED in stage.states)
+            assert asyncio.get_running_loop().time() - began < 1.0
+            assert {key: reply.status for key, reply in stage.answered().items()} == {
+                b"%08d" % index: Status.OK for index in range(3)
+            }
+            assert [what for what, _ in stage.bus.log].count("ack") == 3
+            assert len(stage.tail.batches) == 1
+
+    run_virtually(main())
+
+
 def test_an_idle_worker_ends_at_once() -> None:
     async def main() -> float:
         async with staged() as stage:

@@ -1,4 +1,4 @@
-"""docs/protocol.md says what the code does: its examples decode, its tables are whole, its client works."""
+"""docs/protocol.md and docs/bundle.md say what the code does: examples decode, tables are whole, the client works."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from tests.bundles import INPUT_POINT, LABELS, make_bundle, samples
 from tests.golden.store import FOLDER, read_index
 from tests.schemas.samples import DECODERS, plain
 
-PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {name: (DOCS / name).read_text() for name in ("protocol.md", "bundle.md")}
+PAGE = "\n".join(PAGES.values())
 BLOCKS = {
     (kind, name): text
     for kind, name, text in re.findall(r"^```(\w+) ([^\n]+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -141,12 +143,19 @@ def test_the_worked_pixel() -> None:
     assert f"the pixel 191 becomes {pixel.flat[0]:.8f}" in PAGE.replace("\n", " ")
 
 
-def test_links_within_the_page_lead_somewhere() -> None:
-    anchors = {
-        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in DOCS.glob("*.md")))
+def test_links_between_pages_and_within_one_lead_somewhere(name: str) -> None:
+    for target, _, anchor in (
+        link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", (DOCS / name).read_text()) if "://" not in link
+    ):
+        page = DOCS / (target or name)
+        assert page.exists(), target
+        assert not anchor or anchor in anchors(page), f"{target}#{anchor}"
 
 
 async def test_the_client_on_the_page_gets_the_answer_of_a_worker(tmp_path: Path) -> None:

@@ -13,11 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from broker.address import BrokerAddress
+from broker.engines import start_broker
 from broker.engines.ports import hold_port
+from broker.link import Link, LinkConfig
+from broker.presence import Announcer
 from edge_node.__main__ import main
+from edge_node.node import NodeConfig, announcer_of
 from schemas.bundle_files import Bundle
+from schemas.topics import Topics
 from tests.bundles import make_bundle, samples
-from tests.edge_node.commands import finish, read_lines, run, started
+from tests.edge_node.commands import LIMIT_S, finish, run, started
 
 NOT_AUTHORIZED = b"\x20\x03\x00\x87\x00"
 """CONNACK of MQTT 5 with reason code 0x87."""
@@ -112,7 +118,25 @@ async def test_offline_ok_answers_from_the_edge_until_the_broker_is_there(tiny: 
     assert ended.code == 0
     assert len(ended.lines) == 3
     assert "fallback_edge: the link to the broker is down" in ended.out
-    assert "no worker serves tiny 1.0 yet" in ended.err
+    assert "not connected to the broker: " in ended.err
+    assert "; answering from the edge until that changes" in ended.err
+
+
+async def test_offline_ok_says_that_the_broker_refuses(tiny: Bundle, array: Path) -> None:
+    async with refusing() as url:
+        ended = await run("--bundle", tiny.path, "--source", array, "--broker", url, "--offline-ok")
+    assert ended.code == 0
+    assert len(ended.lines) == 3
+    (line,) = [line for line in ended.err.splitlines() if "answering from the edge" in line]
+    assert "not connected to the broker: the broker refused to accept" in line
+    assert "Not authorized" in line
+
+
+async def test_a_broker_without_workers_is_said_to_be_one(tiny: Bundle, array: Path) -> None:
+    async with start_broker() as broker:
+        ended = await run("--bundle", tiny.path, "--source", array, "--broker", broker.url)
+    assert ended.code == 0
+    assert "WARNING edge_node.stream: no live worker serves tiny 1.0 with this interface; answering" in ended.err
 
 
 @asynccontextmanager
@@ -141,10 +165,22 @@ async def test_the_environment_says_what_the_command_line_leaves_out(tiny: Bundl
     assert {json.loads(line)["node"] for line in ended.lines} == {"from-env"}
 
 
-async def test_a_second_ctrl_c_ends_it_at_once(tiny: Bundle, array: Path) -> None:
-    options = ("--bundle", tiny.path, "--source", array, "--repeat")
-    async with started(*options) as process:
-        await read_lines(process, 1)
+async def test_a_second_ctrl_c_ends_at_once_what_the_first_lets_finish(tiny: Bundle, array: Path) -> None:
+    """A worker that is alive by its presence and never answers, and a request that has an hour."""
+    options = ("--bundle", tiny.path, "--source", array, "--route", "cloud", "--deadline-ms", "3600000")
+    mute = Announcer("worker", "mute", announcer_of(tiny, NodeConfig("cam-1")).serves, Topics())
+    async with (
+        start_broker() as broker,
+        Link(LinkConfig(BrokerAddress.parse(broker.url), "mute"), mute) as link,
+        link.subscribe("sb/w/#") as frames,
+        started(*options, "--broker", broker.url) as process,
+        asyncio.timeout(LIMIT_S),
+    ):
+        frame = await anext(aiter(frames))
         process.send_signal(signal.SIGINT)
+        for _ in range(2):  # it is still at it
+            again = await anext(aiter(frames))
+            assert again.message.correlation == frame.message.correlation
+        assert process.returncode is None
         process.send_signal(signal.SIGINT)
-        assert (await finish(process)).code in {0, 130}
+        assert (await finish(process)).code == 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import threading
 from collections.abc import AsyncIterator
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 import torch
 
+import edge_node
+import edge_node.node
 from broker.bus import Message
+from broker.engines.ports import hold_port
 from broker.memory import MemoryBroker, MemoryBus
 from cloud_worker.compute import ComputeThread
 from cloud_worker.tails import NoOpTail, load_tail
-from edge_node.node import EdgeNode, NodeConfig, announcer_of, open_node
+from edge_node.node import EdgeNode, NodeConfig, _cancelled, announcer_of, open_node
 from edge_node.orchestrator import exit_answer
 from schemas.bundle_files import Bundle
 from schemas.errors import BrokerRefusedError, BundleError, ConfigError
@@ -24,12 +28,35 @@ from schemas.messages import Outcome, Presence, PresenceState, Stats
 from schemas.policy import PrivacyLevel, Route, TaskRoutingPolicy
 from schemas.wire import decode_map, decode_outcome
 from tests.bundles import make_bundle, samples, tiny_pair
-from tests.edge_node.node_stage import CLOUD, EDGE, HYBRID, TOPICS, listening, staged, states, until, working
+from tests.edge_node.node_stage import (
+    CLOUD,
+    EDGE,
+    HYBRID,
+    TOPICS,
+    SteadyTail,
+    listening,
+    staged,
+    states,
+    until,
+    working,
+)
 from tests.virtual_time import run_virtually
 
 SAMPLES = samples(8)
 AMPLE_MS = 20_000.0
 NODE = NodeConfig("cam-1", policy=HYBRID)
+
+
+async def test_the_example_in_the_docstring_runs(tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bundle").symlink_to(tiny.path)
+    monkeypatch.chdir(tmp_path)
+    _, _, example = (edge_node.node.__doc__ or "").partition("\n\n")
+    with hold_port("127.0.0.1", 0) as port:
+        source = example.replace("mqtt://broker.local", f"mqtt://127.0.0.1:{port}")
+        names: dict[str, Any] = {**vars(edge_node), "image": SAMPLES[0]}
+        await eval(compile(source, "example", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307
+    outcome: Outcome = names["outcome"]
+    assert (outcome.node, outcome.source, outcome.privacy) == ("pi-7", "edge", PrivacyLevel.INTERNAL)
 
 
 @asynccontextmanager
@@ -89,7 +116,8 @@ async def test_without_a_bus_every_answer_comes_from_the_edge(tiny: Bundle) -> N
         restricted = await node.infer(SAMPLES[0], privacy=PrivacyLevel.RESTRICTED)
         assert (restricted.route, restricted.label) == (Route.EDGE_ONLY, outcome.label)
         assert node.uplink is None
-        assert node.statistics().counters["requests"] == 2
+        assert node.obstacle() == "this node has no broker"
+        assert node.statistics().counters["requests"] == 1  # nothing is said of the restricted one
 
 
 async def test_leaving_leaves_no_task_and_no_thread(tiny: Bundle) -> None:
@@ -116,6 +144,66 @@ async def test_a_node_that_cannot_be_entered_leaves_nothing_either(tiny: Bundle)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_leaving_a_task_takes_no_cancellation_away_from_the_caller() -> None:
+    begun = asyncio.Event()
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            begun.set()
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(slow_to_end())
+    await asyncio.sleep(0)
+    caller = asyncio.create_task(_cancelled(task))
+    await begun.wait()
+    caller.cancel()
+    await asyncio.wait({caller, task})
+    assert caller.cancelled()
+    assert task.cancelled()
+
+
+async def test_what_a_task_failed_with_comes_out_when_it_is_left() -> None:
+    async def fail() -> None:
+        raise BrokerRefusedError("subscribe", "not authorized", 0x87)
+
+    task = asyncio.create_task(fail())
+    await asyncio.wait({task})
+    with pytest.raises(BrokerRefusedError, match="not authorized"):
+        await _cancelled(task)
+
+
+def test_what_goes_wrong_on_the_way_is_in_the_stats(tiny: Bundle) -> None:
+    async def main() -> None:
+        tail = SteadyTail(tiny.manifest)
+        async with staged(tiny, tail) as scene:
+            faults, counters = scene.broker.faults, lambda: scene.node.statistics().counters
+            assert not any(counters().values())
+            faults.drop_next = 1
+            await scene.node.infer(SAMPLES[0])
+            assert counters()["retried"] == 1
+            faults.duplicate_next = 2
+            await scene.node.infer(SAMPLES[0])
+            await asyncio.sleep(1)
+            assert counters()["duplicate_replies"] >= 1
+            tail.takes_s = 1.0
+            await scene.node.infer(SAMPLES[0], deadline_ms=200)
+            await asyncio.sleep(2)
+            assert (counters()["unanswered"], counters()["cloud_timeout"]) == (1, 1)
+            assert counters()["late_replies"] >= 1
+            await asyncio.gather(*(scene.node.infer(SAMPLES[0], deadline_ms=200) for _ in range(20)))
+            assert counters()["window_refused"] == scene.uplink.window.refused > 0
+            assert counters()["breaker_opened"] == 1
+            scene.bus.drop()
+            scene.bus.connect()
+            assert counters()["link_reconnects"] == 1
+            assert counters()["presences_dropped"] == 0
+            assert list(counters())[:2] == ["requests", "retried"]
+
+    run_virtually(main())
+
+
 def test_birth_then_stats_then_goodbye(tiny: Bundle) -> None:
     async def main() -> None:
         broker = MemoryBroker()
@@ -132,7 +220,7 @@ def test_birth_then_stats_then_goodbye(tiny: Bundle) -> None:
                 stats = [decode_map(Stats, each.payload) for each in heard if each.topic == "sb/s/edge/cam-1"]
                 assert len(stats) == 2
                 assert stats[-1].gauges["window"] == 16
-                assert node.statistics().counters == {}
+                assert set(node.statistics().counters.values()) == {0}
             await asyncio.sleep(10)
             assert states(heard, "edge") == [PresenceState.ONLINE, PresenceState.STOPPED]
             assert sum(each.topic == "sb/s/edge/cam-1" for each in heard) == 2

@@ -74,10 +74,25 @@ def test_a_sure_exit_ships_nothing(tmp_path: Path) -> None:
     run_virtually(main())
 
 
-@pytest.mark.parametrize(("confidence", "source"), [(0.999, "cloud"), (0.001, "edge")])
-def test_the_more_confident_answer_wins(tiny: Bundle, confidence: float, source: str) -> None:
+@pytest.mark.parametrize("confidence", [0.999, 0.001])
+def test_the_cloud_supersedes_an_exit_that_is_unsure(tiny: Bundle, confidence: float) -> None:
     outcome = ask(tiny, SteadyTail(tiny.manifest, confidence))
-    assert (outcome.source, outcome.cloud_status) == (source, "ok")
+    assert (outcome.source, outcome.cloud_status) == ("cloud", "ok")
+    assert outcome.confidence == pytest.approx(confidence)
+
+
+@pytest.mark.parametrize(("confidence", "source"), [(0.999, "cloud"), (0.001, "edge")])
+def test_against_an_exit_that_is_sure_the_more_confident_answer_wins(
+    tmp_path: Path, confidence: float, source: str
+) -> None:
+    bundle = make_bundle(tmp_path, fields=SURE)
+
+    async def main() -> None:
+        async with staged(bundle, SteadyTail(bundle.manifest, confidence), policy=PRIVATE) as scene:
+            outcome, _ = await timed(scene, privacy=PrivacyLevel.CONFIDENTIAL)
+            assert (outcome.source, outcome.cloud_status, outcome.escalated) == (source, "ok", True)
+
+    run_virtually(main())
 
 
 def test_cloud_only_ships_the_input_and_runs_no_head(tiny: Bundle) -> None:
@@ -236,6 +251,41 @@ def test_edge_only_escalates_below_the_threshold_unless_pinned(
             assert (outcome.route, outcome.attempts) == (route, int(shipped))
             assert outcome.escalated is (shipped and route is not Route.CLOUD_ONLY)
             assert outcome.source == ("cloud" if shipped else "edge")
+
+    run_virtually(main())
+
+
+def slowed(scene: Stage) -> None:
+    """As after one reply that took long; the wait for a reply is measured, and here no time passes."""
+    estimates = scene.node._orchestrator.estimates
+    estimates.clock = asyncio.get_running_loop().time
+    estimates.wait("tail").observe(900.0)
+
+
+def test_one_slow_reply_does_not_keep_short_deadlines_on_the_edge_for_good(tiny: Bundle) -> None:
+    async def main() -> None:
+        async with staged(tiny, SteadyTail(tiny.manifest)) as scene:
+            slowed(scene)
+            held, _ = await timed(scene, deadline_ms=200)
+            assert (held.route, held.attempts) == (Route.EDGE_ONLY, 0)
+            await asyncio.sleep(60)
+            for _ in range(3):
+                assert (await timed(scene, deadline_ms=200))[0].source == "cloud"
+
+    run_virtually(main())
+
+
+def test_where_the_cloud_stays_slow_it_is_tried_once_in_a_while_only(tiny: Bundle) -> None:
+    async def main() -> None:
+        async with staged(tiny, SteadyTail(tiny.manifest, takes_s=0.9)) as scene:
+            slowed(scene)
+            tried = 0
+            while asyncio.get_running_loop().time() < 300:
+                outcome, _ = await timed(scene, deadline_ms=200)
+                assert outcome.source == "edge"
+                tried += outcome.attempts > 0
+                await asyncio.sleep(0.5)
+            assert 1 <= tried <= 300 / 20
 
     run_virtually(main())
 

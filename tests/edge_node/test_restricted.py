@@ -10,6 +10,7 @@ import pytest
 
 from broker.bus import Message
 from cloud_worker.tails import NoOpTail
+from edge_node.router import Decision, Request, RouterState, TaskRouter
 from schemas.bundle_files import Bundle
 from schemas.messages import Outcome
 from schemas.policy import PrivacyLevel, Route, TaskRoutingPolicy
@@ -79,13 +80,46 @@ def test_what_is_not_restricted_is_heard(tiny: Bundle) -> None:
     run_virtually(main())
 
 
-def test_the_counters_hold_numbers_of_routes_and_never_a_label(tiny: Bundle) -> None:
+def test_the_stats_do_not_tell_of_them(tiny: Bundle) -> None:
     async def main() -> None:
         async with staged(tiny, NoOpTail(tiny.manifest)) as scene:
+            before = scene.node.statistics()
             for each in SAMPLES:
                 await scene.node.infer(each, privacy=PrivacyLevel.RESTRICTED)
-            count = len(SAMPLES)
-            expected = {"requests": count, "route_edge_only": count, "source_edge": count, "cloud_none": count}
-            assert scene.node.statistics().counters == expected
+            after = scene.node.statistics()
+            assert (after.counters, after.gauges) == (before.counters, before.gauges)
+            await scene.node.infer(SAMPLES[0])
+            assert scene.node.statistics().counters["requests"] == 1
+
+    run_virtually(main())
+
+
+class CarelessRouter(TaskRouter):
+    """Sends everything out."""
+
+    def __init__(self, route: Route) -> None:
+        super().__init__(TaskRoutingPolicy())
+        self._route = route
+
+    def route(self, _request: Request, _state: RouterState) -> Decision:
+        return Decision(self._route, "whatever")
+
+
+@pytest.mark.parametrize("exit_", [True, False], ids=["exit", "no exit"])
+@pytest.mark.parametrize("route", [Route.CLOUD_ONLY, Route.HYBRID_SPLIT])
+def test_a_router_that_is_wrong_about_it_ships_nothing(tmp_path: Path, route: Route, *, exit_: bool) -> None:
+    bundle = make_bundle(tmp_path, fields={} if exit_ else {"exit": None})
+
+    async def main() -> None:
+        async with staged(bundle, NoOpTail(bundle.manifest), publish_outcomes=True) as scene:
+            scene.node._orchestrator.router = CarelessRouter(route)
+            public = await scene.node.infer(SAMPLES[0])
+            assert (public.source, public.attempts) == ("cloud", 1)
+            scene.heard.clear()
+            outcome = await scene.node.infer(SAMPLES[0], privacy=PrivacyLevel.RESTRICTED)
+            await asyncio.sleep(10)
+            assert scene.heard == []
+            assert (outcome.source, outcome.attempts) == ("edge" if exit_ else "none", 0)
+            assert (outcome.bytes_up, outcome.cloud_status, outcome.escalated) == (0, "none", False)
 
     run_virtually(main())

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +16,10 @@ from PIL import Image
 
 from broker.options import read_options
 from edge_node.__main__ import build_parser
+from edge_node.node import EdgeNode, NodeConfig
 from edge_node.options import OPTIONS
-from edge_node.stream import stream
+from edge_node.sources import Sample, Source, open_source
+from edge_node.stream import _Streamer, stream
 from schemas.bundle_files import Bundle
 from schemas.messages import Outcome
 from tests.bundles import LABELS, samples
@@ -66,11 +71,45 @@ async def test_an_unreadable_image_is_said_and_counted_and_the_rest_goes_on(tiny
     whole = (images / "2_dot.png").read_bytes()
     (images / "2_dot.png").write_bytes(whole[: len(whole) // 2])
     ended = await run("--bundle", tiny.path, "--source", images)
-    assert ended.code == 0
+    assert ended.code == 2
     assert [line.split()[0] for line in ended.lines] == ["0_ring.png", "3_blank.png"]
     skipped = [line for line in ended.err.splitlines() if line.startswith("edge-node: skipped: ")]
     assert [line.split()[2] for line in skipped] == ["1_bar.png", "2_dot.png"]
-    assert "2 answered, 2 from edge, 2 unreadable" in ended.err
+    summary, verdict = ended.err.splitlines()[-2:]
+    assert "2 answered, 2 from edge, 2 unreadable" in summary
+    assert verdict == "edge-node: error: 2 of 4 samples could not be read; each was named when skipped"
+
+
+async def test_reading_a_sample_does_not_hold_up_the_loop(tiny: Bundle, array: Path) -> None:
+    """Neither the requests under way nor a signal wait for a large image to be decoded."""
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop, whole = asyncio.get_running_loop(), open_source(array, tiny.manifest.sample)
+
+    def load(index: int) -> Sample:
+        loop.call_soon_threadsafe(begun.set)
+        if not go_on.wait(20):
+            pytest.fail("the loop stood still meanwhile")
+        return whole.load(index)
+
+    async def release() -> None:
+        await begun.wait()
+        go_on.set()
+
+    options = options_of(tiny, array, "--count", "2")
+    with ThreadPoolExecutor(1) as loader:
+        async with EdgeNode(tiny, NodeConfig("cam-1")) as node, asyncio.TaskGroup() as tasks:
+            tasks.create_task(release())
+            summary = await _Streamer(node, options, asyncio.Event(), loader).run(Source(COUNT, load))
+    assert (summary.ended, summary.bad) == (2, 0)
+
+
+async def test_told_to_stop_before_it_began_it_begins_nothing(
+    tiny: Bundle, array: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = asyncio.Event()
+    stop.set()
+    await stream(options_of(tiny, array, "--broker", "mqtt://127.0.0.1:1", "--connect-timeout", "30"), stop)
+    assert capsys.readouterr().out == ""
 
 
 async def test_people_read_label_confidence_source_and_reason(tiny: Bundle, array: Path) -> None:
@@ -107,9 +146,13 @@ def test_the_rate_is_a_limit(tiny: Bundle, array: Path, rate: str, least_s: floa
 
 async def streamed(bundle: Bundle, source: Path, *options: str) -> float:
     """Stream in this process; the loop's clock at the end."""
-    given = build_parser().parse_args(["run", "--bundle", str(bundle.path), "--source", str(source), *options])
-    await stream(read_options(OPTIONS, given, {}), asyncio.Event())
+    await stream(options_of(bundle, source, *options), asyncio.Event())
     return asyncio.get_running_loop().time()
+
+
+def options_of(bundle: Bundle, source: Path, *options: str) -> dict[str, Any]:
+    given = build_parser().parse_args(["run", "--bundle", str(bundle.path), "--source", str(source), *options])
+    return read_options(OPTIONS, given, {})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_node.breaker import Breaker
-from edge_node.estimates import Estimates, Ewma
+from edge_node.estimates import Estimates, Ewma, FadingEwma
 from edge_node.window import Window
 from schemas.policy import Prices
 from tests.bundles import tiny_manifest
@@ -94,11 +94,58 @@ def test_the_first_observation_replaces_the_prior_and_later_ones_pull() -> None:
 
 def test_a_part_never_seen_is_predicted_by_the_other_and_then_by_itself() -> None:
     estimates = Estimates()
-    assert [estimates.wait(part).value for part in ("tail", "full")] == [50, 50]
+    assert [estimates.expected_wait_ms(part) for part in ("tail", "full")] == [50, 50]
     estimates.wait("tail").observe(400)
-    assert estimates.wait("full").value == 400
+    assert estimates.expected_wait_ms("full") == 400
     estimates.wait("full").observe(30)
-    assert [estimates.wait(part).value for part in ("tail", "full")] == [400, 30]
+    assert [estimates.expected_wait_ms(part) for part in ("tail", "full")] == [400, 30]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_nothing_refreshes_fades_to_the_best_or_the_prior() -> None:
+    clock = Clock()
+    average = FadingEwma(50.0, clock)
+    assert average.value == 50
+    average.observe(900)
+    clock.now = 10.0
+    assert average.value == 900
+    clock.now = 20.0
+    assert average.value == pytest.approx(50 + 850 / 2)
+    clock.now = 1000.0
+    assert average.value == pytest.approx(50)
+    average.observe(10)  # pulls at the faded value, not at the old one
+    assert average.value == pytest.approx(42)
+    clock.now = 2000.0
+    assert average.value == pytest.approx(10)
+
+
+def test_news_keeps_it_and_a_try_in_vain_brings_it_back() -> None:
+    clock = Clock()
+    average = FadingEwma(50.0, clock)
+    for _ in range(10):
+        average.observe(900)
+        clock.now += 9
+    assert average.value == 900
+    clock.now += 31
+    assert average.value < 200
+    average.hold()
+    assert average.value == 900
+    clock.now += 10
+    assert average.value == 900
+
+
+def test_what_is_better_than_the_prior_never_gets_worse_by_waiting() -> None:
+    clock = Clock()
+    average = FadingEwma(50.0, clock)
+    average.observe(5)
+    clock.now = 1000.0
+    assert average.value == 5
 
 
 def test_a_prediction_adds_what_the_way_takes_and_costs() -> None:

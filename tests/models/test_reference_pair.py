@@ -11,6 +11,7 @@ from edge_node.heads import open_head
 from edge_node.sources import open_source
 from models.fashion_mnist import calibrate, data
 from schemas.bundle_files import Bundle, open_bundle
+from schemas.probability import softmax
 
 ROOT = Path(__file__).parents[2] / "models" / "fashion_mnist"
 
@@ -69,14 +70,14 @@ def test_train_calibration_and_validation_share_no_image() -> None:
 def test_temperature_scaling_finds_the_temperature_that_made_the_labels() -> None:
     dice = np.random.default_rng(1)
     logits = dice.normal(size=(20_000, 10)) * 3
-    chances = calibrate.softmax(logits, 2.0).cumsum(axis=1)
+    chances = softmax(logits, 2.0).cumsum(axis=1)
     labels = (dice.random((20_000, 1)) < chances).argmax(axis=1)
     assert calibrate.temperature(logits, labels) == pytest.approx(2.0, rel=0.05)
 
 
 def test_a_higher_threshold_ships_more() -> None:
     dice = np.random.default_rng(2)
-    exit_p, tail_p = (calibrate.softmax(dice.normal(size=(500, 10)) * 2) for _ in range(2))
+    exit_p, tail_p = (softmax(dice.normal(size=(500, 10)) * 2) for _ in range(2))
     labels = dice.integers(0, 10, 500)
     shipped = [calibrate.hybrid(exit_p, tail_p, labels, threshold).shipped for threshold in (0.3, 0.5, 0.7, 0.9)]
     assert shipped == sorted(shipped)

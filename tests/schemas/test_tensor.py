@@ -4,40 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from schemas.errors import DecodeError, TensorError
+from schemas.errors import TensorError
 from schemas.tensor import MAX_ELEMENTS, TensorSpec
 from tests.schemas.samples import normal
-
-specs = st.builds(
-    TensorSpec,
-    dtype=st.sampled_from(["float32", "uint8", "int8"]),
-    shape=st.lists(st.integers(1, 4), min_size=1, max_size=6).map(tuple),
-)
-
-
-@given(specs, st.data())
-def test_bytes_of_the_right_length_come_back_as_they_were(spec: TensorSpec, data: st.DataObject) -> None:
-    raw = data.draw(st.binary(min_size=spec.nbytes, max_size=spec.nbytes))
-    array = spec.from_bytes(raw)
-    assert spec.check(array).flags.writeable
-    assert spec.to_bytes(array) == raw
-
-
-@given(specs, st.binary(max_size=64))
-def test_bytes_of_any_other_length_are_refused(spec: TensorSpec, raw: bytes) -> None:
-    if len(raw) != spec.nbytes:
-        with pytest.raises(DecodeError, match=str(spec.nbytes)):
-            spec.from_bytes(raw)
-
-
-def test_bytes_are_little_endian_in_c_order_whatever_the_memory_order() -> None:
-    array = np.array([[1, 2, 3], [4, 5, 6]], np.float32)
-    spec = TensorSpec(dtype="float32", shape=(2, 3))
-    assert spec.to_bytes(np.asfortranarray(array)) == spec.to_bytes(array) == array.astype("<f4").tobytes()
 
 
 @pytest.mark.parametrize(

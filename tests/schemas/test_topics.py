@@ -139,7 +139,6 @@ def test_filters_name_their_topics_with_a_wildcard_in_the_place_of_the_id() -> N
     topics = Topics("plant")
     assert topics.work_shared("m", "1.0").endswith(topics.work("m", "1.0", "+"))
     assert topics.presence_of_all("edge") == topics.presence("edge", "+")
-    assert topics.outcome_of_all() == topics.outcome("+", "+")
 
 
 def test_letters_of_topics_are_one_byte_each() -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import random
+import signal
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from contextlib import AsyncExitStack
+from pathlib import Path
+
+import numpy as np
 
 from broker.engines import start_broker
 from schemas.bundle_files import Bundle
 from schemas.policy import Route
-from tests.system.load import from_cloud, loaded, node_of, start_workers
+from tests.bundles import samples
+from tests.system.load import LIMIT_S, from_cloud, loaded, node_of, start_workers
 
 
 async def test_killing_one_worker_and_then_another(pair: Bundle) -> None:
@@ -55,3 +64,47 @@ async def test_a_broker_that_is_killed_and_comes_back(pair: Bundle) -> None:
             await broker.restart()
             await load.more(20, from_cloud)
     load.check_each_ended_once_and_in_time()
+
+
+async def test_a_signal_ends_every_command_that_a_silent_broker_keeps_waiting(pair: Bundle, tmp_path: Path) -> None:
+    """Long before its time limit for connecting, without a word, with exit code 0."""
+    np.save(tmp_path / "three.npy", samples(3))
+    edge = ("edge_node", "run", "--bundle", str(pair.path), "--source", str(tmp_path / "three.npy"))
+    commands = [
+        ((*edge, "--connect-timeout", "600"), signal.SIGTERM),
+        ((*edge, "--offline-ok"), signal.SIGINT),
+        (
+            ("cloud_worker", "run", "--bundle", str(pair.path), "--trust-unsigned", "--connect-timeout", "600"),
+            signal.SIGTERM,
+        ),
+        (("broker.fleet", "inspect", "--connect-timeout", "600"), signal.SIGINT),
+    ]
+    async with asyncio.timeout(LIMIT_S):
+        ends = await asyncio.gather(*(ended_before_silence(command, number) for command, number in commands))
+    assert [(code, said) for code, said, _ in ends] == [(0, "")] * len(commands), ends
+
+
+async def ended_before_silence(command: tuple[str, ...], number: signal.Signals) -> tuple[int | None, str, str]:
+    """Exit code and output of a command that gets a signal once it has asked a broker that never answers."""
+    reached = asyncio.Event()
+
+    async def take_and_say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        reached.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(take_and_say_nothing, "127.0.0.1", 0) as server:
+        url = f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *command), env=os.environ | {"SPLITBUS_BROKER": url}, stdout=PIPE, stderr=STDOUT
+        )
+        try:
+            await reached.wait()
+            process.send_signal(number)
+            said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+    return process.returncode, said.decode(), command[0]

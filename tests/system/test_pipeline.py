@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.children import BUNDLE, child_process, node_argv
-from broker.engines import EngineName, available_engines, start_broker
+from broker.engines import EngineChoice, EngineName, available_engines, start_broker
 from schemas.bundle_files import Bundle, open_bundle
 from tests.bundles import samples, tiny_pair
 from tests.system.load import start_workers
@@ -20,7 +20,7 @@ SAMPLES = ROOT / "models/fashion_mnist/samples"
 COUNT = 20
 
 
-async def answers(engine: EngineName, bundle: Bundle, source: Path, *options: str) -> list[dict[str, Any]]:
+async def answers(engine: EngineChoice, bundle: Bundle, source: Path, *options: str) -> list[dict[str, Any]]:
     """What an edge process prints, with one worker process on a broker of that engine."""
     async with start_broker(engine) as broker, AsyncExitStack() as stack:
         await start_workers(stack, bundle, broker.url, "w1")
@@ -52,7 +52,7 @@ async def test_the_committed_pair_knows_clothes() -> None:
     if not (path / "manifest.json").is_file():
         pytest.skip(f"{BUNDLE} is not built yet")
     options = ("--route", "cloud", "--deadline-ms", "30000")
-    rows = await answers("mosquitto", open_bundle(path), SAMPLES, *options)
+    rows = await answers("auto", open_bundle(path), SAMPLES, *options)
     assert len(rows) == 10
     assert {row["source"] for row in rows} == {"cloud"}
     assert sum(row["label"] == row["truth"] for row in rows) >= 8
