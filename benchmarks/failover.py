@@ -1,7 +1,7 @@
 """Kill -9 one of two workers under load, again and again: every request answered once, and in time.
 
-A node keeps a steady load on two workers. In each round one of them is killed in the middle of it and started
-again. Every request must end in exactly one outcome, with an answer, within its deadline.
+A node sends bursts of requests that all go to the cloud. In each round one of two workers is killed while a burst is
+in flight, and started again. Every request must end in exactly one outcome, with an answer, within its deadline.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from schemas.bundle_files import open_bundle
 from schemas.messages import Outcome
 from schemas.policy import Route, TaskRoutingPolicy
 
+_SPREAD_S = 0.03
+"""A worker is killed at a random moment of so long after a burst has begun."""
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How often, how hard."""
@@ -30,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, default=TEST_IMAGES)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--rate", type=float, default=100.0, help="requests a second")
+    parser.add_argument("--burst", type=int, default=10, help="requests that begin at once")
     parser.add_argument("--deadline-ms", type=float, default=500.0)
     parser.add_argument("--engine", choices=("auto", "mosquitto", "rumqttd"), default="auto")
     parser.add_argument("--seed", type=int, default=1)
@@ -37,13 +41,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(slots=True)
 class _Load:
-    """A steady stream of requests, and what became of them."""
+    """Bursts of requests in a steady rhythm, and what became of them."""
 
     node: EdgeNode
     source: Source
     options: argparse.Namespace
     asked: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a burst has begun; whoever waits for the next one clears it."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Begin requests at the rate until stopped, then wait for the last."""
@@ -51,9 +57,11 @@ class _Load:
         due = loop.time()
         async with asyncio.TaskGroup() as group:
             while not stop.is_set():
-                group.create_task(self._one(self.asked))
-                self.asked += 1
-                due += 1 / self.options.rate
+                for _ in range(self.options.burst):
+                    group.create_task(self._one(self.asked))
+                    self.asked += 1
+                self.begun.set()
+                due += self.options.burst / self.options.rate
                 await asyncio.sleep(max(0.0, due - loop.time()))
 
     async def _one(self, number: int) -> None:
@@ -64,7 +72,7 @@ class _Load:
 async def run(options: argparse.Namespace) -> Report:
     """Kill as often as asked, under load, and count."""
     bundle = open_bundle(options.bundle)
-    policy = TaskRoutingPolicy(pinned=Route.HYBRID_SPLIT)
+    policy = TaskRoutingPolicy(pinned=Route.CLOUD_ONLY)
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(start_broker(options.engine))
@@ -87,18 +95,19 @@ async def _kill_in_turn(options: argparse.Namespace, url: str, load: _Load, stop
         async with asyncio.TaskGroup() as group:
             group.create_task(load.run(stop), name="load")
             for kill in range(options.kills):
-                await _until(load, load.asked + dice.randint(20, 60))
                 victim = dice.randrange(2)
+                await _next_burst(load)
+                await asyncio.sleep(dice.uniform(0.0, _SPREAD_S))
                 workers[victim].kill()
                 await workers[victim].process.wait()
-                await _until(load, load.asked + 20)
+                await _next_burst(load)
                 workers[victim] = await _worker(stack, url, f"w{victim + 1}-{kill}", options.bundle)
             stop.set()
 
 
-async def _until(load: _Load, asked: int) -> None:
-    while load.asked < asked:  # noqa: ASYNC110 - the load has a rhythm, no event
-        await asyncio.sleep(1 / load.options.rate)
+async def _next_burst(load: _Load) -> None:
+    load.begun.clear()
+    await load.begun.wait()
 
 
 async def _worker(stack: AsyncExitStack, url: str, name: str, bundle: Path) -> Child:
