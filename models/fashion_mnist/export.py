@@ -158,7 +158,9 @@ def main(argv: list[str] | None = None) -> None:
     """Export and print what was written."""
     parser = argparse.ArgumentParser(prog="python -m models.fashion_mnist.export", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER, help="folder with the four IDX files")
-    parser.add_argument("--weights", type=Path, default=Path("models/fashion_mnist/weights"), help="where the training wrote")
+    parser.add_argument(
+        "--weights", type=Path, default=Path("models/fashion_mnist/weights"), help="where the training wrote"
+    )
     parser.add_argument("--out", type=Path, default=Path("models/fashion_mnist/bundle"))
     args = parser.parse_args(argv)
     manifest = export(load(args.weights), data.read_split(args.data), args.out)
