@@ -146,7 +146,7 @@ class Link:
                 self._note(error)
             self._settled.set()
             delay = backoff.next()
-            logger.info("%s: %s; next attempt in %.1f s", self._config.address, self._last_error, delay)
+            logger.debug("%s: %s; next attempt in %.1f s", self._config.address, self._last_error, delay)
             await asyncio.sleep(delay)
 
     def _note(self, error: Exception) -> None:
