@@ -149,6 +149,11 @@ class Link:
             logger.debug("%s: %s; next attempt in %.1f s", self._config.address, self._last_error, delay)
             await asyncio.sleep(delay)
 
+    def _say_lost(self, lasted_s: float) -> None:
+        config = self._config
+        hint = f"; is another client called {config.client_id!r}, too?" if lasted_s < _STABLE_S else ""
+        logger.warning("%s: %s after %.1f s%s", config.address, self._last_error, lasted_s, hint)
+
     def _note(self, error: Exception) -> None:
         """Remember why there is no connection; say it where people look when it is news."""
         if not isinstance(error, SplitbusError):
@@ -176,8 +181,10 @@ class Link:
                 self._settled.set()
                 since = asyncio.get_running_loop().time()
                 self._last_error = await connection.lost()
-                if asyncio.get_running_loop().time() - since >= _STABLE_S:
+                lasted_s = asyncio.get_running_loop().time() - since
+                if lasted_s >= _STABLE_S:
                     backoff.reset()
+                self._say_lost(lasted_s)
             finally:
                 self._up.clear()
                 self._connection = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -31,12 +32,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     run = parser.add_subparsers(dest="command", required=True).add_parser("run", help="serve until SIGTERM")
     add_arguments(run, OPTIONS)
+    arguments = parser.parse_args(argv)
     try:
-        options = run_options(parser.parse_args(argv), os.environ)
+        _check_torch()
+        options = run_options(arguments, os.environ)
     except ConfigError as error:
         sys.stderr.write(f"{PROG}: error: {error}\n")
         return EXIT_BAD_INPUT
     return run_process(PROG, lambda stop: serve(options, stop), log_level=options.log_level)
+
+
+def _check_torch() -> None:
+    """Raise ConfigError where torch is not installed, as on an edge node."""
+    if importlib.util.find_spec("torch") is None:
+        msg = "torch is not installed here; pip install 'splitbus[cloud]'"
+        raise ConfigError(msg)
 
 
 async def serve(options: RunOptions, stop: asyncio.Event) -> None:
