@@ -1,7 +1,7 @@
 """PUBLISH packets (MQTT 5.0, section 3.3): packing their properties, sizes, and reading them leniently.
 
-paho's own way costs a tenth of a round trip each way, and it ends the connection over a property that it does
-not like. Brokers forward such properties: one retained message of a stranger would keep a whole fleet out.
+paho's own way is slow, and it ends the connection over a property that it does not like. Brokers forward such
+properties: one retained message of a stranger would keep a whole fleet out.
 """
 
 from __future__ import annotations

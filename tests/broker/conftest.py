@@ -8,15 +8,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from broker.engines import EngineName, RunningBroker, available_engines, start_broker
+from broker.engines import EngineName, RunningBroker, start_broker
+from tests.engines import need
 
 
 @contextmanager
 def _running(engine: EngineName) -> Iterator[RunningBroker]:
-    if engine not in available_engines():
-        pytest.skip(f"{engine} is not installed")
     with asyncio.Runner() as runner:
-        context = start_broker(engine)
+        context = start_broker(need(engine))
         yield runner.run(context.__aenter__())
         runner.run(context.__aexit__(None, None, None))
 

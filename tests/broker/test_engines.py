@@ -22,6 +22,7 @@ from broker.engines import start as start_module
 from broker.engines.probe import answers_mqtt5, connect_packet
 from broker.engines.process import Launch
 from schemas.errors import BrokerUnavailableError
+from tests.engines import ENGINES, need
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 20.0
@@ -40,12 +41,9 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture(params=["mosquitto", "rumqttd"])
+@pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> EngineName:
-    name: EngineName = request.param
-    if name not in available_engines():
-        pytest.skip(f"{name} is not installed")
-    return name
+    return need(request.param)
 
 
 @pytest.fixture
@@ -98,7 +96,6 @@ async def test_200_kilobytes_pass_unchanged(broker: RunningBroker) -> None:
     assert message.payload == payload
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_it_listens_on_loopback_and_nowhere_else(broker: RunningBroker) -> None:
     assert listeners(broker.pid) == {f"0100007F:{broker.port:04X}"}
 
@@ -172,7 +169,6 @@ async def test_a_taken_port_is_named(engine: EngineName) -> None:
                 pytest.fail("it must not start")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG")
 @pytest.mark.parametrize("frozen", [False, True])
 def test_it_dies_with_a_parent_that_is_killed(engine: EngineName, *, frozen: bool) -> None:
     parent = subprocess.Popen([sys.executable, "-c", START_AND_WAIT, engine], stdout=subprocess.PIPE, cwd=ROOT)

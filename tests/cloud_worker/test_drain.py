@@ -10,7 +10,7 @@ import pytest
 
 from broker.address import BrokerAddress
 from broker.bus import Message, QoS
-from broker.engines import available_engines, start_broker
+from broker.engines import EngineName, start_broker
 from broker.link import Link, LinkConfig
 from broker.presence import Announcer
 from cloud_worker.settings import WorkerSettings
@@ -20,6 +20,7 @@ from schemas.messages import Work
 from schemas.topics import Topics
 from schemas.wire import encode_work
 from tests.bundles import MINMAX_POINT, tiny_manifest
+from tests.engines import ENGINES, need
 
 TOPICS = Topics()
 NODE = "cam-1"
@@ -84,10 +85,10 @@ class Stream:
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-@pytest.mark.parametrize("engine", available_engines())
-async def test_workers_that_leave_lose_nothing(engine: str, qos: QoS) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_workers_that_leave_lose_nothing(engine: EngineName, qos: QoS) -> None:
     async with (
-        start_broker(engine) as broker,  # type: ignore[arg-type]
+        start_broker(need(engine)) as broker,
         Link(LinkConfig(BrokerAddress.parse(broker.url), client_id=NODE)) as link,
         working(broker.url, "stays", qos),
         asyncio.TaskGroup() as tasks,

@@ -15,7 +15,7 @@ import pytest
 
 from broker.address import BrokerAddress
 from broker.bus import Message, Subscription
-from broker.engines import available_engines, start_broker
+from broker.engines import EngineName, start_broker
 from broker.engines.ports import hold_port
 from broker.link import Link, LinkConfig
 from schemas.bundle_files import Bundle
@@ -23,6 +23,7 @@ from schemas.messages import Presence, PresenceState, Status, Work
 from schemas.topics import Topics
 from schemas.wire import decode_map, decode_reply, encode_work
 from tests.bundles import MINMAX_POINT, make_bundle, samples, tiny_pair
+from tests.engines import ENGINES, need
 
 ROOT = Path(__file__).parents[2]
 TOPICS = Topics()
@@ -101,12 +102,12 @@ async def presence_becomes(presences: Subscription, state: PresenceState) -> Non
                 return
 
 
-@pytest.mark.parametrize("engine", available_engines())
-async def test_sigterm_under_load_loses_nothing(bundle: Bundle, engine: str) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_sigterm_under_load_loses_nothing(bundle: Bundle, engine: EngineName) -> None:
     """Two workers, a steady stream without retries; one is told to stop, and every frame is answered."""
     total, window = 400, 24
     answered: dict[int, int] = {}
-    async with start_broker(engine) as broker, workers(bundle, broker.url, "w1", "w2") as (first, second):  # type: ignore[arg-type]
+    async with start_broker(need(engine)) as broker, workers(bundle, broker.url, "w1", "w2") as (first, second):
         async with (
             linked(broker.url) as node,
             node.subscribe(TOPICS.reply(NODE)) as replies,

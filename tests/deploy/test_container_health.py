@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broker.address import BrokerAddress
-from broker.engines import RunningBroker, available_engines, start_broker
+from broker.engines import RunningBroker, start_broker
 from broker.health import HEALTHY, UNHEALTHY, main
 from broker.link import Link, LinkConfig
 from broker.presence import Announcer
 from schemas.messages import PresenceState
 from schemas.topics import Topics
 
-pytestmark = pytest.mark.skipif(not available_engines(), reason="no broker is installed here")
 TOPICS = Topics("here")
 
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.children import Child, child_process, worker_argv
+from broker.engines import RunningBroker, start_broker
 from edge_node.node import EdgeNode, NodeConfig, open_node
 from schemas.bundle_files import Bundle
 from schemas.messages import Outcome
@@ -104,6 +105,16 @@ async def start_workers(stack: AsyncExitStack, bundle: Bundle, url: str, *names:
     ]
     await asyncio.gather(*(worker.ready() for worker in workers))
     return workers
+
+
+@asynccontextmanager
+async def pipeline(bundle: Bundle, *names: str) -> AsyncIterator[tuple[RunningBroker, list[Child], EdgeNode]]:
+    """A broker, worker processes of those names, and a node that sees one of them."""
+    async with start_broker() as broker, AsyncExitStack() as stack:
+        workers = await start_workers(stack, bundle, broker.url, *names)
+        node = await stack.enter_async_context(node_of(bundle, broker.url))
+        assert await node.wait_for_cloud(20)
+        yield broker, workers, node
 
 
 def from_cloud(outcome: Outcome) -> bool:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from benchmarks.children import BUNDLE, child_process, node_argv
-from broker.engines import EngineChoice, EngineName, available_engines, start_broker
+from broker.engines import EngineChoice, EngineName, start_broker
 from schemas.bundle_files import Bundle, open_bundle
 from tests.bundles import samples, tiny_pair
+from tests.engines import ENGINES, need
 from tests.system.load import start_workers
 
 ROOT = Path(__file__).parents[2]
@@ -29,14 +30,12 @@ async def answers(engine: EngineChoice, bundle: Bundle, source: Path, *options: 
         return [row async for row in node.lines()]
 
 
-@pytest.mark.parametrize("engine", ["mosquitto", "rumqttd"])
+@pytest.mark.parametrize("engine", ENGINES)
 async def test_the_cloud_finishes_what_the_edge_began(engine: EngineName, pair: Bundle, tmp_path: Path) -> None:
-    if engine not in available_engines():
-        pytest.skip(f"{engine} is not installed")
     inputs = samples(COUNT)
     np.save(tmp_path / "inputs.npy", inputs)
     options = ("--route", "hybrid", "--concurrency", "4", "--deadline-ms", "20000")
-    rows = await answers(engine, pair, tmp_path / "inputs.npy", *options)
+    rows = await answers(need(engine), pair, tmp_path / "inputs.npy", *options)
     assert len(rows) == COUNT
     assert {(row["source"], row["route"], row["cloud_status"]) for row in rows} == {("cloud", "hybrid_split", "ok")}
     model = tiny_pair()

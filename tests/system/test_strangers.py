@@ -16,7 +16,7 @@ from schemas.messages import DeadLetter, Reply, Status, Work
 from schemas.topics import Topics
 from schemas.wire import decode_map, decode_reply, encode_work
 from tests.bundles import AFFINE_POINT
-from tests.system.load import LIMIT_S, from_cloud, loaded, node_of, start_workers
+from tests.system.load import LIMIT_S, from_cloud, loaded, node_of, pipeline, start_workers
 
 TOPICS = Topics()
 STRANGER = "stranger"
@@ -113,15 +113,11 @@ async def test_a_hostile_client_harms_nobody_and_is_told_why(pair: Bundle) -> No
 
 
 async def test_two_processes_of_one_node_id_still_answer_everything(pair: Bundle) -> None:
-    async with start_broker() as broker, AsyncExitStack() as stack:
-        await start_workers(stack, pair, broker.url, "w1")
-        node = await stack.enter_async_context(node_of(pair, broker.url))
-        assert await node.wait_for_cloud(20)
-        async with loaded(node, deadline_ms=1000.0) as load:
-            await load.more(10, from_cloud)
-            async with node_of(pair, broker.url) as twin, loaded(twin, deadline_ms=1000.0) as twins:
-                await load.more(60)
-                await twins.more(20)
-            await load.more(20, from_cloud)
+    async with pipeline(pair, "w1") as (broker, _, node), loaded(node, deadline_ms=1000.0) as load:
+        await load.more(10, from_cloud)
+        async with node_of(pair, broker.url) as twin, loaded(twin, deadline_ms=1000.0) as twins:
+            await load.more(60)
+            await twins.more(20)
+        await load.more(20, from_cloud)
     load.check_each_ended_once_and_in_time()
     twins.check_each_ended_once_and_in_time()

@@ -7,9 +7,10 @@ import asyncio
 import pytest
 
 from broker.bus import Message
-from broker.engines import available_engines, start_broker
+from broker.engines import EngineName, start_broker
 from broker.packets import varint
 from tests.broker.helpers import linked, take, unique
+from tests.engines import ENGINES, need
 
 CONNECT = bytes.fromhex("10 10 0004 4d515454 05 02 003c 00 0003") + b"evl"
 
@@ -29,9 +30,9 @@ async def publish_raw(port: int, topic: str, properties: bytes, payload: bytes) 
     await writer.wait_closed()
 
 
-@pytest.mark.parametrize("engine", available_engines())
-async def test_a_retained_message_with_odd_properties_is_read_and_the_link_stays(engine: str) -> None:
-    async with start_broker(engine) as broker:  # type: ignore[arg-type]
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_retained_message_with_odd_properties_is_read_and_the_link_stays(engine: EngineName) -> None:
+    async with start_broker(need(engine)) as broker:
         topic = unique()
         await publish_raw(broker.port, topic, b"\x01\x09", b"evil")
         async with linked(broker.url) as link, link.subscribe(topic) as subscription:
