@@ -1,6 +1,6 @@
 """The final figures, on the 10,000 test images, which nothing else has seen.
 
-    python -m models.fashion_mnist.report [--data DIR] [--bundle DIR]
+    python -m models.fashion_mnist.report [--held-out] [--data DIR] [--bundle DIR]
 
 Runs the bundle's own files: the head as it is deployed, the codec's bytes, tail.pt2 and full.pt2. Temperatures and
 threshold are the manifest's, that is from the calibration part.
@@ -103,10 +103,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m models.fashion_mnist.report", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER, help="folder with the four IDX files")
     parser.add_argument("--bundle", type=Path, default=Path(__file__).parent / "bundle")
+    parser.add_argument("--held-out", action="store_true", help="calibration and validation instead of the test images")
     args = parser.parse_args(argv)
-    test, bundle = data.read_test(args.data), open_bundle(args.bundle)
-    found, size = outputs(bundle, test.images)
-    print(table(rows(found, test.labels, bundle, size)))
+    part, bundle = _held_out(args.data) if args.held_out else data.read_test(args.data), open_bundle(args.bundle)
+    found, size = outputs(bundle, part.images)
+    print(table(rows(found, part.labels, bundle, size)))
+
+
+def _held_out(folder: Path) -> data.Labelled:
+    """Calibration and validation in one, for choices that both may speak to."""
+    split = data.read_split(folder)
+    return data.Labelled(*map(np.concatenate, zip(split.calibration, split.validation, strict=True)))
 
 
 if __name__ == "__main__":
