@@ -48,7 +48,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(OLD)/.installed: pyproject.toml constraints-tflite-runtime.txt
 	@$(PYTHON) -m venv $(OLD)
 	@$(OLD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-tflite-runtime.txt \
-		-e . tflite-runtime pillow pytest pytest-asyncio pytest-timeout hypothesis
+		-e . tflite-runtime pillow zstandard pytest pytest-asyncio pytest-timeout hypothesis
 	@touch $@
 
 clean:

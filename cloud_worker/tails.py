@@ -20,7 +20,7 @@ from schemas.codecs import Codec
 from schemas.errors import TensorError, UntrustedError
 from schemas.messages import Answer
 from schemas.probability import softmax
-from schemas.tensor import Array
+from schemas.tensor import Array, TensorSpec
 
 Part = Literal["tail", "full"]
 FILES: dict[Part, str] = {"tail": TAIL, "full": FULL}
@@ -69,6 +69,16 @@ class Program(Protocol):
         """Logits, float32 (n, labels), for inputs of shape (n, ...)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a tail runs."""
+
+    manifest: Manifest
+    codecs: Mapping[int, Codec]
+    """By operating point."""
+    programs: Mapping[Part, Program]
+
+
 class SplitTail:
     """The tail of a bundle, and the full model where an operating point needs it, on one compute thread.
 
@@ -76,12 +86,9 @@ class SplitTail:
     than `max_batch` samples runs in pieces.
     """
 
-    def __init__(
-        self, manifest: Manifest, programs: Mapping[Part, Program], thread: ComputeThread, max_batch: int
-    ) -> None:
-        self._manifest = manifest
-        self._programs, self._thread, self._max_batch = programs, thread, max_batch
-        self._codecs: dict[int, Codec] = {point.id: manifest.codec(point) for point in manifest.points}
+    def __init__(self, parts: Parts, thread: ComputeThread, max_batch: int) -> None:
+        self._manifest, self._codecs, self._programs = parts.manifest, parts.codecs, parts.programs
+        self._thread, self._max_batch = thread, max_batch
 
     @property
     def manifest(self) -> Manifest:
@@ -149,7 +156,8 @@ async def load_tail(
     `threads` is how many an operation may use, for all tails of the process.
     Raises UntrustedError unless `trusted`: torch's loader unpickles parts of a .pt2, so the file is code.
     Raises MissingFileError or DigestError when any file of the bundle, the head's too, is not the manifest's,
-    and BundleError when a program cannot be loaded or its inputs and outputs are not the manifest's.
+    BundleError when a program cannot be loaded or its inputs and outputs are not the manifest's, and ConfigError
+    when a codec's configuration and tables do not fit or a library that it needs is missing.
     """
     if not trusted:
         msg = (
@@ -157,24 +165,32 @@ async def load_tail(
             "--trust-unsigned when you built this bundle yourself or know who did"
         )
         raise UntrustedError(msg)
-    programs = await thread.call(lambda: _load_programs(bundle, max_batch, threads))
-    return SplitTail(bundle.manifest, programs, thread, max_batch)
+    parts = await thread.call(lambda: _load(bundle, max_batch, threads))
+    return SplitTail(parts, thread, max_batch)
 
 
-def _load_programs(bundle: Bundle, max_batch: int, threads: int) -> dict[Part, Program]:
+def _load(bundle: Bundle, max_batch: int, threads: int) -> Parts:
     from cloud_worker.programs import TorchProgram, use_threads  # noqa: PLC0415  torch, which only a real worker needs
 
     use_threads(threads)
     bundle.verify()
     manifest = bundle.manifest
+    codecs = bundle.codecs()
+    for point in manifest.points:
+        _warm_up(codecs[point.id], manifest.spec_of(point))
     inputs = {"tail": manifest.cut, "full": manifest.preprocess.output_spec(manifest.sample)}
-    parts = sorted({point.part for point in manifest.points})
-    return {
+    programs: dict[Part, Program] = {
         part: TorchProgram(
             bundle.read(FILES[part]), FILES[part], inputs[part], labels=len(manifest.labels), max_batch=max_batch
         )
-        for part in parts
+        for part in sorted({point.part for point in manifest.points})
     }
+    return Parts(manifest, codecs, programs)
+
+
+def _warm_up(codec: Codec, spec: TensorSpec) -> None:
+    """Use a codec once, so that what it loads on first use is there, or is missed, before the first frame."""
+    codec.decode(codec.encode(np.zeros(spec.shape, spec.dtype)))
 
 
 def _whole(rows: list[Answer | Exception]) -> Answers | Exception:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from schemas.bundle import Manifest, OperatingPoint
+from schemas.bundle import OperatingPoint
 from schemas.policy import Prices
 
 _REPLY_BYTES = 45.0
@@ -82,6 +82,8 @@ class Estimates:
     """Averages of this node's own experience, in milliseconds and bytes. Priors hold until something is seen."""
 
     clock: Callable[[], float] = time.monotonic
+    max_payload: Mapping[int, int] = field(default_factory=dict)
+    """By operating point: what is expected of one that the bundle has no mean of."""
 
     head_ms: Ewma = field(default_factory=lambda: Ewma(5.0))
     """Preprocessing and head."""
@@ -115,18 +117,18 @@ class Estimates:
         """Average compute for one frame of a part."""
         return self.compute_ms.setdefault(part, Ewma(5.0))
 
-    def payload(self, point: OperatingPoint, manifest: Manifest) -> Ewma:
+    def payload(self, point: OperatingPoint) -> Ewma:
         """Average payload at an operating point; the bundle's measurement until there is one."""
         known = self.payload_bytes.get(point.id)
         if known is None:
-            prior = point.mean_bytes or float(manifest.codec(point).max_payload)
+            prior = point.mean_bytes or float(self.max_payload[point.id])
             known = self.payload_bytes[point.id] = Ewma(prior)
         return known
 
-    def predict(self, point: OperatingPoint, manifest: Manifest, prices: Prices) -> Prediction:
+    def predict(self, point: OperatingPoint, prices: Prices) -> Prediction:
         """Latency and cost of shipping one sample at a point; the head counts when the point ships the cut."""
         local = self.encode_ms.value + (self.head_ms.value if point.part == "tail" else 0.0)
-        transfer = self.payload(point, manifest).value + _FRAME_OVERHEAD_BYTES + _REPLY_BYTES
+        transfer = self.payload(point).value + _FRAME_OVERHEAD_BYTES + _REPLY_BYTES
         return Prediction(
             latency_ms=local + self.expected_wait_ms(point.part),
             cost=prices.cost(cloud_ms=self.compute(point.part).value, bytes_total=transfer, messages=2),

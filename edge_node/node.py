@@ -60,6 +60,7 @@ class EdgeNode:
         self._stack = AsyncExitStack()
         self._tally = Tally()
         self._presences: Subscription | None = None
+        self._codecs = bundle.codecs()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="head")
         self._worker_seen = asyncio.Event()
         self._orchestrator = EdgeCloudOrchestrator(
@@ -68,7 +69,7 @@ class EdgeNode:
             head=open_head(bundle, config.runtime),
             executor=self._executor,
             router=TaskRouter(config.policy),
-            estimates=Estimates(),
+            estimates=Estimates(max_payload={each: codec.max_payload for each, codec in self._codecs.items()}),
             uplink=None,
         )
 
@@ -140,6 +141,7 @@ class EdgeNode:
         )
         uplink = Uplink(
             manifest=self.bundle.manifest,
+            codecs=self._codecs,
             node=self.config.node_id,
             topics=self.topics,
             bus=bus,

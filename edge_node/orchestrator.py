@@ -79,7 +79,7 @@ class EdgeCloudOrchestrator:
 
     def _predicted(self, part: str) -> Prediction | None:
         point = self._point(part)
-        return None if point is None else self.estimates.predict(point, self.manifest, self.router.policy.prices)
+        return None if point is None else self.estimates.predict(point, self.router.policy.prices)
 
     async def _on_the_edge(self, sample: Array, life: Life, state: RouterState) -> None:
         output = await self._run_head(sample, life)

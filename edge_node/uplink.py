@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -58,6 +59,7 @@ class Uplink:
         self,
         *,
         manifest: Manifest,
+        codecs: Mapping[int, Codec],
         node: str,
         topics: Topics,
         bus: Bus,
@@ -67,6 +69,7 @@ class Uplink:
         executor: Executor,
         qos: QoS = 0,
     ) -> None:
+        """`codecs` by operating point, as `Bundle.codecs` gives them."""
         self.window = Window()
         self.breaker = Breaker()
         self._manifest = manifest
@@ -75,7 +78,7 @@ class Uplink:
         self._estimates = estimates
         self._qos: QoS = qos
         self._executor = executor
-        self._codecs: dict[int, Codec] = {point.id: manifest.codec(point) for point in manifest.points}
+        self._codecs = codecs
 
     def available(self) -> bool:
         """Whether the link is up, the breaker lets a request through, and a live worker serves this very interface."""
@@ -179,7 +182,7 @@ class Uplink:
             self._estimates.encode_ms.observe(shipment.encode_ms)
             self._estimates.wait(point.part).observe(shipment.wait_ms)
             self._estimates.compute(point.part).observe(shipment.compute_ms)
-            self._estimates.payload(point, self._manifest).observe(shipment.payload_bytes)
+            self._estimates.payload(point).observe(shipment.payload_bytes)
         elif shipment.attempts == 0 or shipment.status in _LOAD:
             self.window.leave(ok=False if shipment.attempts else None)
             self.breaker.left()

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from schemas.codecs import Codec, open_codec
+from schemas.codecs import codec_class, open_codec
 from schemas.errors import ConfigError, ManifestError
 from schemas.preprocess import Preprocess
 from schemas.record import Record, explain
@@ -29,6 +29,8 @@ _SEALING = object()
 """Validation context of a manifest whose interface is not computed yet."""
 
 HEAD_TFLITE, HEAD_NUMPY, TAIL, FULL = "head.tflite", "head.npz", "tail.pt2", "full.pt2"
+TABLES = "codec.tables"
+"""What a file of codec tables is usually called; operating points name theirs."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$")]
@@ -44,6 +46,8 @@ class OperatingPoint(Record):
     part: Literal["tail", "full"]
     codec: str
     config: Annotated[dict[str, Any], Field(default_factory=dict)]
+    tables: FileName | None = None
+    """The file of the bundle that holds the codec's tables, when it needs some; points may share one."""
     mean_bytes: Positive | None = None
     """Mean payload on the calibration samples, bytes; what the router predicts with."""
 
@@ -117,7 +121,7 @@ class Manifest(Record):
         try:
             self.preprocess.output_spec(self.sample)
             for point in self.points:
-                self.codec(point)
+                self._check_codec(point)
             interface = self.computed_interface()
         except ConfigError as error:
             raise ValueError(str(error)) from None
@@ -130,11 +134,20 @@ class Manifest(Record):
         if not {HEAD_TFLITE, HEAD_NUMPY} & set(self.files):
             msg = f"files names neither {HEAD_TFLITE} nor {HEAD_NUMPY}; a bundle needs a head"
             raise ValueError(msg)
-        needed = {"tail": TAIL, "full": FULL}
+        program = {"tail": TAIL, "full": FULL}
         for point in self.points:
-            if needed[point.part] not in self.files:
-                msg = f"operating point {point.id} needs {needed[point.part]}, which files does not name"
-                raise ValueError(msg)
+            for name in (program[point.part], point.tables):
+                if name is not None and name not in self.files:
+                    msg = f"operating point {point.id} needs {name}, which files does not name"
+                    raise ValueError(msg)
+
+    def _check_codec(self, point: OperatingPoint) -> None:
+        """Raise ConfigError for a codec that cannot be opened; one with tables is opened with the bundle's files."""
+        if point.tables is None:
+            open_codec(point.codec, self.spec_of(point), point.config)
+        elif not codec_class(point.codec).needs_tables:
+            msg = f"operating point {point.id} names tables, which codec {point.codec} does not take; leave tables out"
+            raise ConfigError(msg)
 
     @cached_property
     def line(self) -> str:
@@ -154,10 +167,6 @@ class Manifest(Record):
         """What the point's codec encodes: the cut tensor, or the raw sample."""
         return self.cut if point.part == "tail" else self.sample
 
-    def codec(self, point: OperatingPoint) -> Codec:
-        """The point's codec, ready to use. Raises ConfigError when its configuration does not fit."""
-        return open_codec(point.codec, self.spec_of(point), point.config)
-
     def computed_interface(self) -> str:
         """SHA-256, in hex, over the canonical JSON of all that both halves must share."""
         shared = {
@@ -165,11 +174,16 @@ class Manifest(Record):
             "format": self.format,
             "labels": self.labels,
             "pairing": self.pairing,
-            "points": [{"codec": p.codec, "config": p.config, "id": p.id, "part": p.part} for p in self.points],
+            "points": [self._shared_of(point) for point in self.points],
             "preprocess": self.preprocess.model_dump(mode="json"),
             "sample": self.sample.model_dump(mode="json"),
         }
         return hashlib.sha256(canonical_json(shared)).hexdigest()
+
+    def _shared_of(self, point: OperatingPoint) -> dict[str, Any]:
+        """What both halves must share of a point; the digest of its tables where it has some."""
+        tables = {} if point.tables is None else {"tables": self.files[point.tables].sha256}
+        return {"codec": point.codec, "config": point.config, "id": point.id, "part": point.part, **tables}
 
 
 def canonical_json(value: object) -> bytes:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from schemas.bundle import MANIFEST, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from schemas.bundle import MANIFEST, MAX_MANIFEST_BYTES, Manifest, OperatingPoint, parse_manifest
+from schemas.codecs import Codec, Tables, open_codec
+from schemas.codecs.tables import MAX_TABLES_BYTES, unpack_tables
 from schemas.errors import BundleError, DigestError, ManifestError, MissingFileError
 
 _BOUNDED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -43,6 +45,34 @@ class Bundle:
             msg = f"{name} in {self.path} has {told}; fetch the bundle again"
             raise DigestError(msg)
         return data
+
+    def codec(self, point: OperatingPoint) -> Codec:
+        """The codec of one of the manifest's operating points, with its tables; see `codecs`."""
+        return self._codec(point, None if point.tables is None else self._tables(point.tables))
+
+    def codecs(self) -> dict[int, Codec]:
+        """The codec of every operating point by its id; a file of tables that several share is read once.
+
+        Raises as `read` does, BundleError for a file that holds no tables, and ConfigError, naming the codec and
+        the field or table, where they do not fit together.
+        """
+        names = {point.tables for point in self.manifest.points if point.tables is not None}
+        tables = {name: self._tables(name) for name in names}
+        return {
+            point.id: self._codec(point, None if point.tables is None else tables[point.tables])
+            for point in self.manifest.points
+        }
+
+    def _codec(self, point: OperatingPoint, tables: Tables | None) -> Codec:
+        return open_codec(point.codec, self.manifest.spec_of(point), point.config, tables)
+
+    def _tables(self, name: str) -> Tables:
+        """What a file of tables holds; its size is compared with the cap before it is read."""
+        entry = self.manifest.files.get(name)
+        if entry is not None and entry.size > MAX_TABLES_BYTES:
+            msg = f"{name} in {self.path} has {entry.size} bytes, the cap of codec tables is {MAX_TABLES_BYTES}"
+            raise BundleError(f"{msg}; calibrate the codec again")
+        return unpack_tables(self.read(name))
 
     def verify(self) -> None:
         """Read and check every file. Raises as `read` does, for the first that is wrong."""

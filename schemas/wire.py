@@ -80,7 +80,7 @@ def encode_map(message: OpenRecord) -> bytes:
 
 def decode_map(model: type[M], data: bytes) -> M:
     """Inverse of `encode_map`. Raises TooLargeError or DecodeError; never anything else."""
-    value = _unpack(data, MAX_CONTROL_BYTES)
+    value = unpack_value(data, MAX_CONTROL_BYTES)
     if not isinstance(value, dict):
         msg = f"{model.__name__} is a map, got {type(value).__name__}"
         raise DecodeError(msg)
@@ -107,7 +107,11 @@ def _pack(value: object) -> bytes:
     return cast("bytes", msgpack.packb(value, use_single_float=True))
 
 
-def _unpack(data: bytes, cap: int) -> object:
+def unpack_value(data: bytes, cap: int) -> object:
+    """One msgpack value of at most `cap` bytes, no array or map in it longer than MAX_ITEMS.
+
+    Raises TooLargeError before anything is read, or DecodeError; never anything else.
+    """
     if len(data) > cap:
         raise TooLargeError("the message", len(data), cap, "send less in one message, or raise the cap on both sides")
     try:
@@ -126,7 +130,7 @@ def _unpack(data: bytes, cap: int) -> object:
 
 
 def _array(data: bytes, cap: int, *, least: int, what: str) -> list[Any]:
-    value = _unpack(data, cap)
+    value = unpack_value(data, cap)
     if not isinstance(value, list) or len(value) < least:
         msg = f"{what} is an array of {least} items or more, got {type(value).__name__}"
         raise DecodeError(msg)

@@ -27,7 +27,7 @@ async def test_head_codec_and_tail_equal_the_unsplit_model(tmp_path: Path) -> No
             for point_id in (AFFINE_POINT, MINMAX_POINT):
                 point = manifest.point(point_id)
                 assert point is not None
-                payload = manifest.codec(point).encode(output.cut)
+                payload = bundle.codec(point).encode(output.cut)
                 (answers,) = (await tail.run("tail", [Frame(point, (payload,))])).frames
                 assert isinstance(answers, tuple)
                 assert answers[0].label == int(powers.argmax())

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from schemas.codecs.base import Config
+from schemas.codecs.tables import Tables, refuse_tables
 from schemas.errors import ConfigError, DecodeError
 from schemas.record import Record, explain
 from schemas.tensor import Array, FloatArray, TensorSpec
@@ -38,8 +39,10 @@ class Affine:
     """
 
     id: ClassVar[str] = "affine"
+    needs_tables: ClassVar[bool] = False
 
-    def __init__(self, spec: TensorSpec, config: Config) -> None:
+    def __init__(self, spec: TensorSpec, config: Config, tables: Tables | None = None) -> None:
+        refuse_tables(self.id, tables)
         try:
             self._config = AffineConfig.model_validate(config)
         except ValidationError as error:

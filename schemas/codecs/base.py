@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol
 
+from schemas.codecs.tables import Tables
 from schemas.tensor import Array, TensorSpec
 
 Config = dict[str, Any]
@@ -18,11 +19,13 @@ class Codec(Protocol):
     """
 
     id: ClassVar[str]
+    needs_tables: ClassVar[bool]
+    """Whether it reads tables from a file of the bundle."""
     max_payload: int
     """No payload of this codec is longer, in bytes."""
 
-    def __init__(self, spec: TensorSpec, config: Config) -> None:
-        """Raises ConfigError, naming the field, when the configuration does not fit the spec."""
+    def __init__(self, spec: TensorSpec, config: Config, tables: Tables | None = None) -> None:
+        """Raises ConfigError, naming the field or the table, when configuration or tables do not fit the spec."""
 
     def encode(self, array: Array) -> bytes:
         """Bytes for an array of the codec's spec. Raises TensorError for any other array."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from schemas.codecs.base import Config
+from schemas.codecs.tables import Tables, refuse_tables
 from schemas.errors import ConfigError, DecodeError
 from schemas.tensor import Array, FloatArray, TensorSpec
 
@@ -26,8 +27,10 @@ class MinMaxU8:
     """
 
     id: ClassVar[str] = "minmax_u8"
+    needs_tables: ClassVar[bool] = False
 
-    def __init__(self, spec: TensorSpec, config: Config) -> None:
+    def __init__(self, spec: TensorSpec, config: Config, tables: Tables | None = None) -> None:
+        refuse_tables(self.id, tables)
         if config:
             msg = f"codec minmax_u8 takes no configuration, got {sorted(config)}; leave it empty"
             raise ConfigError(msg)

@@ -89,7 +89,7 @@ def frame(bundle: Bundle, number: int) -> Message:
     manifest = bundle.manifest
     point = manifest.point(MINMAX_POINT)
     assert point is not None
-    payload = manifest.codec(point).encode(tiny_pair().cut(samples(1, seed=number)[0]))
+    payload = bundle.codec(point).encode(tiny_pair().cut(samples(1, seed=number)[0]))
     work = Work(interface=manifest.frame_digest, point=point.id, deadline_ms=30_000, payloads=(payload,))
     topic = TOPICS.work(manifest.name, manifest.line, NODE)
     return Message(topic, encode_work(work), correlation=number.to_bytes(8, "big"), expiry_s=30)

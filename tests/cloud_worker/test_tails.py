@@ -54,7 +54,7 @@ def encode(bundle: Bundle, point_id: int, sample: Array) -> bytes:
     point = bundle.manifest.point(point_id)
     assert point is not None
     tensor = sample if point.part == "full" else tiny_pair().cut(sample)
-    return bundle.manifest.codec(point).encode(tensor)
+    return bundle.codec(point).encode(tensor)
 
 
 def frame(bundle: Bundle, point_id: int, *payloads: bytes) -> Frame:

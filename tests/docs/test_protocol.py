@@ -24,7 +24,8 @@ from cloud_worker.tails import load_tail
 from cloud_worker.worker import Worker, served
 from schemas import messages, wire
 from schemas.bundle import Exit, FileEntry, Manifest, OperatingPoint, Profile, canonical_json, parse_manifest
-from schemas.codecs import CODECS
+from schemas.codecs import CODECS, open_codec
+from schemas.codecs.tables import pack_tables
 from schemas.messages import PresenceState, Status
 from schemas.policy import PrivacyLevel, Route
 from schemas.preprocess import Preprocess
@@ -80,10 +81,15 @@ def test_work_reply_and_a_map_have_examples() -> None:
 
 @pytest.mark.parametrize("point", [0, 1])
 def test_a_codec_example_encodes_and_decodes(point: int) -> None:
-    codec = MANIFEST.codec(MANIFEST.points[point])
+    codec = open_codec(MANIFEST.points[point].codec, MANIFEST.cut, MANIFEST.points[point].config)
     array = np.array(told(f"codec {point}"), np.float32).reshape(MANIFEST.cut.shape)
     assert codec.encode(array) == octets(f"codec {point}")
     assert codec.decode(octets(f"codec {point}")).tolist() == array.tolist()
+
+
+def test_the_example_of_codec_tables() -> None:
+    tables = {"a": np.array([[1.5]], np.float32), "b": np.array([1, -1], np.int16)}
+    assert pack_tables(tables) == octets("tables")
 
 
 def test_every_codec_has_a_section() -> None:
@@ -164,7 +170,7 @@ async def test_the_client_on_the_page_gets_the_answer_of_a_worker(tmp_path: Path
     script.write_text(BLOCKS["python", "client.py"])
     point = bundle.manifest.point(INPUT_POINT)
     assert point is not None
-    image.write_bytes(bundle.manifest.codec(point).encode(samples(1)[0]))
+    image.write_bytes(bundle.codec(point).encode(samples(1)[0]))
     stop, ready = asyncio.Event(), asyncio.Event()
     with ComputeThread() as thread:
         tails = [await load_tail(bundle, thread, max_batch=4, trusted=True)]

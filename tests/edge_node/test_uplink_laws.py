@@ -155,8 +155,8 @@ def test_a_prediction_adds_what_the_way_takes_and_costs() -> None:
     estimates.encode_ms.observe(1)
     estimates.wait("tail").observe(20)
     estimates.wait("full").observe(40)
-    assert estimates.predict(tail, manifest, prices).latency_ms == 28
-    assert estimates.predict(full, manifest, prices).latency_ms == 41
-    before = estimates.predict(full, manifest, prices).cost
-    estimates.payload(full, manifest).observe(1_000_000)
-    assert estimates.predict(full, manifest, prices).cost - before == pytest.approx(0.1, rel=0.01)
+    assert estimates.predict(tail, prices).latency_ms == 28
+    assert estimates.predict(full, prices).latency_ms == 41
+    before = estimates.predict(full, prices).cost
+    estimates.payload(full).observe(1_000_000)
+    assert estimates.predict(full, prices).cost - before == pytest.approx(0.1, rel=0.01)

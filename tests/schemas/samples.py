@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from schemas.codecs import Codec, open_codec
+from schemas.codecs import Codec, Tables, open_codec
+from schemas.codecs.entropy import Table, normalise
+from schemas.codecs.priors import pack_prior
 from schemas.messages import (
     Answer,
     DeadLetter,
@@ -188,6 +190,45 @@ INPUT: dict[str, dict[str, Any]] = {
     "webp_lossless": {"format": "webp"},
     "webp_q80": {"format": "webp", "quality": 80},
     "jpeg_q90": {"format": "jpeg", "quality": 90},
+    "avif_q60": {"format": "avif", "quality": 60},
+    "zstd": {"format": "zstd"},
+    "png_shrunk": {"format": "png", "shrink": [5, 4]},
+    "webp_q80_shrunk": {"format": "webp", "quality": 80, "shrink": [3, 7]},
+}
+
+
+def halves(shape: tuple[int, ...], seed: int, most: int) -> FloatArray:
+    """Halves between -most / 2 and most / 2: exact in float32, and so is what little arithmetic they get."""
+    count = int(np.prod(shape))
+    return (np.array(lcg(count, seed), np.int64) % (2 * most + 1) - most).astype(np.float32).reshape(shape) / 2
+
+
+def _prior(count: int) -> Tables:
+    """Tables of 3, 5, 7 and so on values about 0, each half as likely as its neighbour nearer to 0."""
+    sides = [[1 << 12 >> size for size in range(index + 2)] for index in range(count)]
+    return pack_prior([Table(1 - len(side), normalise([*side[:0:-1], *side, 1])) for side in sides])
+
+
+TRANSFORM: Tables = {
+    "mean": halves((3,), 1, 2),
+    "rows": np.array([[0.75], [0.5]], np.float32),
+    "columns": halves((4, 3), 2, 2),
+    "band": np.array([[0, 1, 1, 1], [1, 1, 0, 1]], np.uint8),
+    "weight": np.array([[1, 0.5, 0.75, 1.25], [2, 1, 0.5, 1]], np.float32),
+    "quantiser": np.array([0.5, 0.4375, 0.0625], np.float32),
+    "spread_component": np.array([[9, 5, 2], [6, 3, 1]], np.int16),
+    "spread_frequency": np.array([[0, 1, -1, 0], [-2, 0, 1, -7]], np.int16),
+    "forward": (2 * halves((2, 3, 3), 3, 9)).astype(np.int16),
+    "forward_scale": np.array([0.25, 0.125], np.float32),
+    "inverse": (2 * halves((2, 3, 3), 4, 9)).astype(np.int16),
+    "inverse_scale": np.array([0.0625, 0.125], np.float32),
+    **_prior(8),
+}
+"""Of codec transform for SPEC; no transform that anybody would fit, but one of every kind of number."""
+BOTTLENECK: Tables = {
+    "step": np.array([[0.25, 0.5, 0.375], [1, 0.75, 1.5]], np.float32),
+    "index": np.array(lcg(60, 5), np.uint16).reshape(2, 3, 10) % 8,
+    **_prior(8),
 }
 
 
@@ -200,10 +241,11 @@ class CodecCase:
     spec: TensorSpec
     config: dict[str, Any]
     array: Array
+    tables: Tables | None = None
 
     @property
     def codec(self) -> Codec:
-        return open_codec(self.codec_id, self.spec, self.config)
+        return open_codec(self.codec_id, self.spec, self.config, self.tables)
 
     @property
     def stable(self) -> bool:
@@ -212,8 +254,8 @@ class CodecCase:
 
     @property
     def tolerance(self) -> int:
-        """Levels by which releases of a lossy image library may differ when they decode."""
-        return 3 if "quality" in self.config else 0
+        """Levels by which releases of an image library may differ when they decode or resize."""
+        return 3 if {"quality", "shrink"} & set(self.config) else 0
 
 
 def codec_cases() -> Iterator[CodecCase]:
@@ -221,9 +263,14 @@ def codec_cases() -> Iterator[CodecCase]:
         yield CodecCase(f"minmax_u8_{tensor}", "minmax_u8", SPEC, {}, array)
         for name, config in AFFINE.items():
             yield CodecCase(f"affine_{name}_{tensor}", "affine", SPEC, config, array)
+        for level in (-3, 0, 6):
+            yield CodecCase(f"transform_{level}_{tensor}", "transform", SPEC, {"level": level}, array, TRANSFORM)
+        for rate in (0, 1):
+            yield CodecCase(f"bottleneck_{rate}_{tensor}", "bottleneck", SPEC, {"rate": rate}, array, BOTTLENECK)
     for name, config in INPUT.items():
         for colours, spec in (("grey", GREY), ("colour", COLOUR)):
             yield CodecCase(f"input_{name}_{colours}", "input", spec, config, pixels(spec.shape))
+    yield CodecCase("input_zstd_float", "input", SPEC, INPUT["zstd"], TENSORS["nonfinite"])
 
 
 CODEC_CASES = {case.name: case for case in codec_cases()}

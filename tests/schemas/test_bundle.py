@@ -278,4 +278,3 @@ def test_a_point_is_found_by_its_id_and_knows_its_tensor() -> None:
     assert tail is not None
     assert full is not None
     assert (manifest.spec_of(tail), manifest.spec_of(full)) == (manifest.cut, manifest.sample)
-    assert [manifest.codec(point).id for point in manifest.points] == ["minmax_u8", "affine", "input"]

@@ -8,7 +8,8 @@ import msgpack
 import numpy as np
 import pytest
 
-from schemas.codecs import CODECS, open_codec
+from schemas.codecs import CODECS, Codec, open_codec
+from schemas.codecs.tables import pack_tables, unpack_tables
 from schemas.errors import DecodeError, WireError
 from schemas.messages import Status
 from schemas.tensor import TensorSpec
@@ -48,7 +49,9 @@ def message_entry(name: str) -> Entry:
 
 def codec_entry(case: CodecCase, payload: bytes) -> Entry:
     decoded = case.codec.decode(payload)
+    tables = {} if case.tables is None else {"tables": pack_tables(case.tables).hex()}
     return {
+        **tables,
         "codec": case.codec_id,
         "spec": case.spec.model_dump(mode="json"),
         "config": case.config,
@@ -57,8 +60,13 @@ def codec_entry(case: CodecCase, payload: bytes) -> Entry:
     }
 
 
+def codec_of(entry: Entry) -> Codec:
+    tables = unpack_tables(bytes.fromhex(entry["tables"])) if "tables" in entry else None
+    return open_codec(entry["codec"], TensorSpec.model_validate(entry["spec"]), entry["config"], tables)
+
+
 def decode_codec(entry: Entry, payload: bytes) -> Any:
-    return open_codec(entry["codec"], TensorSpec.model_validate(entry["spec"]), entry["config"]).decode(payload)
+    return codec_of(entry).decode(payload)
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -140,7 +148,7 @@ def test_every_prefix_of_a_golden_payload_is_refused(name: str) -> None:
             decode_codec(_CODEC[name], data[:length])
 
 
-@pytest.mark.parametrize("name", _INDEX)
+@pytest.mark.parametrize("name", [*_WIRE, *_CODEC])
 def test_bytes_after_a_golden_file_are_refused(name: str) -> None:
     data = (FOLDER / name).read_bytes() + b"\x00"
     with pytest.raises(WireError):
@@ -165,7 +173,7 @@ def test_a_flipped_bit_in_a_golden_message_decodes_or_is_a_wire_error(name: str)
 @pytest.mark.parametrize("name", _CODEC)
 def test_a_flipped_bit_in_a_golden_payload_gives_the_right_shape_or_is_a_decode_error(name: str) -> None:
     entry = _CODEC[name]
-    codec = open_codec(entry["codec"], TensorSpec.model_validate(entry["spec"]), entry["config"])
+    codec = codec_of(entry)
     for data in flips((FOLDER / name).read_bytes()):
         try:
             assert list(codec.decode(data).shape) == entry["spec"]["shape"]

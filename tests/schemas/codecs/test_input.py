@@ -23,7 +23,9 @@ FORMATS: dict[str, dict[str, Any]] = {
     "png": {"format": "png"},
     "webp": {"format": "webp"},
     "jpeg": {"format": "jpeg", "quality": 90},
+    "avif": {"format": "avif", "quality": 60},
 }
+WHOLE = {name: config for name, config in INPUT.items() if "shrink" not in config}
 
 
 def spec_of(height: int, width: int, colours: int) -> TensorSpec:
@@ -62,7 +64,7 @@ def refused(codec: Input, payload: bytes) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("format_", ["png", "webp"])
+@pytest.mark.parametrize("format_", ["png", "webp", "zstd"])
 @given(shape=st.tuples(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 3])), data=st.data())
 def test_without_a_quality_every_pixel_comes_back(
     format_: str, shape: tuple[int, int, int], data: st.DataObject
@@ -70,11 +72,11 @@ def test_without_a_quality_every_pixel_comes_back(
     spec = spec_of(*shape)
     seed = data.draw(st.binary(min_size=1, max_size=40))
     array = np.resize(np.frombuffer(seed, np.uint8), shape)
-    codec = Input(spec, FORMATS[format_])
+    codec = Input(spec, {"format": format_})
     assert codec.decode(codec.encode(array)).tobytes() == array.tobytes()
 
 
-@pytest.mark.parametrize("config", INPUT.values(), ids=INPUT)
+@pytest.mark.parametrize("config", WHOLE.values(), ids=WHOLE)
 def test_a_lossy_picture_stays_close(config: dict[str, Any]) -> None:
     for spec in (spec_of(32, 40, 1), spec_of(32, 40, 3)):
         array = np.indices(spec.shape).sum(axis=0).astype(np.uint8)
@@ -83,7 +85,7 @@ def test_a_lossy_picture_stays_close(config: dict[str, Any]) -> None:
         assert error.mean() <= (4 if "quality" in config else 0)
 
 
-@pytest.mark.parametrize("config", INPUT.values(), ids=INPUT)
+@pytest.mark.parametrize("config", WHOLE.values(), ids=WHOLE)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (1, 300, 3), (300, 1, 3), (33, 33, 3), (64, 64, 1)])
 def test_noise_at_the_best_quality_stays_under_the_promised_size(
     config: dict[str, Any], shape: tuple[int, int, int]
@@ -100,6 +102,22 @@ def test_noise_at_the_best_quality_stays_under_the_promised_size(
 def test_a_header_that_claims_60000_by_60000_is_refused_before_any_pixel() -> None:
     refused(Input(COLOUR, {"format": "png"}), png(60_000, 60_000))
     assert "9000x9000" in refused(Input(COLOUR, {"format": "png"}), png(9000, 9000))
+
+
+CANVASES = {
+    "16383x16383": b"VP8L" + struct.pack("<IBI", 5, 0x2F, 16_382 | 16_382 << 14) + b"\0",
+    "16384x16384": b"VP8X" + struct.pack("<II", 10, 0) + 2 * (16_383).to_bytes(3, "little"),
+}
+
+
+@pytest.mark.parametrize("size", CANVASES)
+def test_a_large_canvas_is_refused_before_the_library_makes_it(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object, **__: object) -> None:
+        pytest.fail("the library saw the file")
+
+    codec, body = Input(COLOUR, FORMATS["webp"]), b"WEBP" + CANVASES[size]
+    monkeypatch.setattr(Image, "open", opened)
+    assert f"{size}, expected 7x6" in refused(codec, b"RIFF" + struct.pack("<I", len(body)) + body)
 
 
 def test_more_pixels_than_the_header_says_are_never_inflated() -> None:
@@ -119,7 +137,7 @@ def test_a_png_with_other_chunks_is_refused_unread(name: bytes) -> None:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-@pytest.mark.parametrize("other", ["png", "webp", "jpeg", "gif", "bmp", "tiff", "ppm", "ico"])
+@pytest.mark.parametrize("other", ["png", "webp", "jpeg", "avif", "gif", "bmp", "tiff", "ppm", "ico"])
 def test_another_format_is_refused(format_: str, other: str) -> None:
     payload = saved(picture("RGB"), other)
     if other != format_:
@@ -129,7 +147,7 @@ def test_another_format_is_refused(format_: str, other: str) -> None:
 @pytest.mark.parametrize(
     ("format_", "mode"),
     [("png", mode) for mode in ("1", "P", "L", "LA", "RGBA", "I;16")]
-    + [("webp", "RGBA"), ("jpeg", "L"), ("jpeg", "CMYK")],
+    + [("webp", "RGBA"), ("avif", "RGBA"), ("avif", "L"), ("jpeg", "L"), ("jpeg", "CMYK")],
 )
 def test_another_mode_is_refused(format_: str, mode: str) -> None:
     image = picture("I").convert("I;16") if mode == "I;16" else picture(mode)
@@ -149,7 +167,7 @@ def test_colour_is_refused_where_grey_is_expected(format_: str) -> None:
     refused(Input(GREY, FORMATS[format_]), saved(picture("RGB"), format_))
 
 
-@pytest.mark.parametrize("format_", ["webp", "png"])
+@pytest.mark.parametrize("format_", ["webp", "png", "avif"])
 def test_an_animation_is_refused(format_: str) -> None:
     frames = [Image.new("RGB", (7, 6), colour) for colour in ("red", "blue", "green")]
     payload = saved(frames[0], format_, save_all=True, append_images=frames[1:])
@@ -175,7 +193,7 @@ def test_a_payload_over_the_promised_size_is_refused_unread(format_: str) -> Non
 def test_a_prefix_that_is_padded_to_the_end_mark_is_refused_or_of_the_right_shape(format_: str) -> None:
     codec = Input(COLOUR, FORMATS[format_])
     whole = codec.encode(pixels(COLOUR.shape))
-    end = {"png": whole[-12:], "jpeg": whole[-2:], "webp": b""}[format_]
+    end = {"png": whole[-12:], "jpeg": whole[-2:], "webp": b"", "avif": b""}[format_]
     for length in range(len(whole) - len(end)):
         try:
             assert codec.decode(whole[:length] + end).shape == COLOUR.shape
@@ -192,10 +210,19 @@ def test_a_prefix_that_is_padded_to_the_end_mark_is_refused_or_of_the_right_shap
         ({"format": "png", "quality": 90}, "png is lossless; leave quality out"),
         ({"format": "jpeg"}, "jpeg needs a quality"),
         ({"format": "jpeg", "quality": 0}, "quality"),
+        ({"format": "avif"}, "avif needs a quality, 0 to 100"),
+        ({"format": "webp", "quality": 0}, "webp needs a quality, 1 to 100"),
         ({"format": "webp", "quality": 101}, "quality"),
         ({"format": "webp", "quality": "80"}, "quality"),
         ({"format": "webp", "quality": True}, "quality"),
         ({"format": "webp", "lossless": True}, "lossless"),
+        ({"format": "zstd", "quality": 3}, "zstd is lossless; leave quality out"),
+        ({"format": "zstd", "shrink": [3, 3]}, "zstd keeps every value; leave shrink out"),
+        ({"format": "png", "shrink": [3]}, "shrink"),
+        ({"format": "png", "shrink": [0, 3]}, "shrink.0"),
+        ({"format": "png", "shrink": [3, 2.0]}, "shrink.1"),
+        ({"format": "png", "shrink": [7, 7]}, "shrink is .7, 7., more than the sample .*; give a smaller size"),
+        ({"format": "png", "shrink": [6, 8]}, "more than the sample"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused_by_field(config: dict[str, Any], message: str) -> None:
@@ -205,11 +232,11 @@ def test_a_configuration_that_does_not_fit_is_refused_by_field(config: dict[str,
 
 @pytest.mark.parametrize("shape", [(6, 7), (6, 7, 2), (6, 7, 4), (1, 6, 7, 3)])
 def test_a_sample_that_is_no_picture_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ConfigError, match=r"takes uint8\[height, width, 1 or 3\]"):
+    with pytest.raises(ConfigError, match=r"takes uint8\[height, width, 1 or 3\] for png.*; use zstd"):
         Input(TensorSpec(dtype="uint8", shape=shape), {"format": "png"})
 
 
-@pytest.mark.parametrize(("format_", "side"), [("webp", 16_384), ("jpeg", 65_501)])
+@pytest.mark.parametrize(("format_", "side"), [("webp", 16_384), ("jpeg", 65_501), ("avif", 32_769)])
 def test_a_side_that_the_format_cannot_hold_is_refused_with_the_remedy(format_: str, side: int) -> None:
     with pytest.raises(ConfigError, match=f"takes sides up to {side - 1}.*; use png"):
         Input(spec_of(1, side, 3), FORMATS[format_])
