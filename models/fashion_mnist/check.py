@@ -32,7 +32,7 @@ def files_agree(run: Run, images: data.Bytes, folder: Path) -> None:
     inputs = torch.from_numpy(data.normalise(images))
     with torch.inference_mode():
         cut, logits = run.pair.head(inputs)
-        shipped = run.pair.rates.dequantise(run.pair.rates.quantise(cut, 0), 0)
+        shipped = run.pair.bottleneck.dequantise(run.pair.bottleneck.quantise(cut))
         tail, full = run.pair.tail(shipped), run.full(inputs)
     bundle = open_bundle(folder)
     for runtime in RUNTIMES:

@@ -114,12 +114,6 @@ def read_split(folder: Path = DEFAULT_FOLDER) -> Split:
     return Split(*(Labelled(images[part], labels[part]) for part in split_indices()))
 
 
-def read_held_out(folder: Path = DEFAULT_FOLDER) -> Labelled:
-    """Calibration and validation in one, for choices that both may speak to."""
-    split = read_split(folder)
-    return Labelled(*map(np.concatenate, zip(split.calibration, split.validation, strict=True)))
-
-
 def normalise(images: Bytes) -> NDArray[np.float32]:
     """(N, 28, 28) uint8 -> (N, 1, 28, 28) float32, (x / 255 - mean) / std, as the bundle's preprocessing does it."""
     scaled = (images.astype(np.float32) * np.float32(1 / 255) - np.float32(MEAN)) / np.float32(STD)
@@ -137,8 +131,7 @@ def batches(images: Bytes, size: int = 500) -> Iterator[Tensor]:
 def augment(images: Tensor, rng: torch.Generator, shift: int = 2, hole: int = 8) -> Tensor:
     """Mirror one half, move each by up to `shift` pixels, blank a square of `hole` pixels in half of them.
 
-    float32 (N, 1, 28, 28) -> the same shape, on the same device; `rng` is the CPU's, so that every device gets the
-    same augmentation. The blank is background (DeVries and Taylor 2017, cutout).
+    float32 (N, 1, 28, 28) -> the same shape. The blank is background (DeVries and Taylor 2017, cutout).
     """
     n, _, h, w = images.shape
     background = -MEAN / STD
@@ -147,11 +140,10 @@ def augment(images: Tensor, rng: torch.Generator, shift: int = 2, hole: int = 8)
     columns = torch.randint(0, 2 * shift + 1, (n, 1), generator=rng) + torch.arange(w)
     mirrored = torch.rand(n, 1, generator=rng) < HALF
     columns = torch.where(mirrored, columns.flip(1), columns)
-    low, high = _band(n, h, hole, rng), _band(n, w, hole, rng)
-    low &= torch.rand(n, 1, generator=rng) < HALF
-    rows, columns, low, high = (t.to(images.device) for t in (rows, columns, low, high))
-    moved = padded[torch.arange(n, device=images.device)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return moved.masked_fill(low[:, :, None] & high[:, None, :], background)[:, None]
+    moved = padded[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    holes = _band(n, h, hole, rng)[:, :, None] & _band(n, w, hole, rng)[:, None, :]
+    holes &= torch.rand(n, 1, 1, generator=rng) < HALF
+    return moved.masked_fill(holes, background)[:, None]
 
 
 def _band(n: int, size: int, hole: int, rng: torch.Generator) -> Tensor:

@@ -1,6 +1,6 @@
 """Write the bundle of a finished training run.
 
-    python -m models.fashion_mnist.export [--weights DIR] [--seed N] [--out DIR] [--data DIR]
+    python -m models.fashion_mnist.export [--weights DIR] [--out DIR] [--data DIR]
 
 Everything is written into a folder beside the target and checked there, then renamed: the target is the old bundle or
 the whole new one. Needs litert-torch and an interpreter (ai-edge-litert).
@@ -13,44 +13,80 @@ import hashlib
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from cloud_worker.build.export_numpy import export_numpy
 from cloud_worker.build.export_tflite import export_tflite
 from models.fashion_mnist import check, data, freeze
-from models.fashion_mnist.measure import outputs
 from models.fashion_mnist.nets import IMAGE_SHAPE
-from models.fashion_mnist.points import SAMPLE, codec_tables, cut_spec, operating_points
-from models.fashion_mnist.runs import WEIGHTS, Run, load
-from schemas.bundle import FULL, HEAD_NUMPY, HEAD_TFLITE, MANIFEST, TABLES, TAIL, Manifest, seal
-from schemas.codecs.tables import Tables, pack_tables
+from models.fashion_mnist.runs import Run, load
+from models.fashion_mnist.train import outputs
+from schemas.bundle import FULL, HEAD_NUMPY, HEAD_TFLITE, MANIFEST, TAIL, Manifest, seal
+from schemas.codecs import open_codec
 from schemas.preprocess import Preprocess
 from schemas.probability import softmax
+from schemas.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    from schemas.tensor import Array
 
 VERSION = "1.0.0"
+SAMPLE = TensorSpec(dtype="uint8", shape=(28, 28, 1))
 PREPROCESS = Preprocess(mean=(data.MEAN,), std=(data.STD,))
 
 
-def write_files(run: Run, tables: Tables, folder: Path) -> None:
-    """The four files of the pair, and its codec's tables."""
-    image, cut = torch.zeros(1, *IMAGE_SHAPE), torch.zeros(1, *run.pair.bottleneck.shape)
+def write_files(run: Run, folder: Path) -> None:
+    """The four files of the pair."""
+    bottleneck = run.pair.bottleneck
+    image, cut = torch.zeros(1, *IMAGE_SHAPE), torch.zeros(1, bottleneck.channels, 7, 7)
     head = freeze.folded(run.pair.head)
     (folder / HEAD_TFLITE).write_bytes(export_tflite(head, image))
     (folder / HEAD_NUMPY).write_bytes(export_numpy(head, image))
     freeze.write_pt2(freeze.folded(run.pair.tail), cut, folder / TAIL)
     freeze.write_pt2(freeze.folded(run.full), image, folder / FULL)
-    (folder / TABLES).write_bytes(pack_tables(tables))
 
 
-def fields(run: Run, split: data.Split, points: list[dict[str, Any]], files: dict[str, Any]) -> dict[str, Any]:
+@torch.inference_mode()
+def cuts(run: Run, part: data.Labelled) -> Array:
+    """Unquantised cut tensors float32 (N, channels, 7, 7) of a part."""
+    return torch.cat([run.pair.head(batch)[0] for batch in data.batches(part.images)]).numpy()
+
+
+def operating_points(run: Run, part: data.Labelled) -> list[dict[str, Any]]:
+    """0: the bottleneck's levels; 1: the same cut through the baseline; 2: the raw image to the unsplit model."""
+    bottleneck, spec = run.pair.bottleneck, cut_spec(run)
+    tensors, images = cuts(run, part), part.images[..., None]
+    levels = {"bits": bottleneck.bits, "scale": [bottleneck.scale], "zero": [bottleneck.zero]}
+
+    def point(which: str, codec_id: str, config: dict[str, Any]) -> dict[str, Any]:
+        codec = open_codec(codec_id, spec if which == "tail" else SAMPLE, config)
+        sizes = [len(codec.encode(array)) for array in (tensors if which == "tail" else images)]
+        return {"part": which, "codec": codec_id, "config": config, "mean_bytes": round(float(np.mean(sizes)), 2)}
+
+    rows = (
+        point("tail", "affine", levels),
+        point("tail", "minmax_u8", {}),
+        point("full", "input", {"format": "webp"}),
+    )
+    return [{"id": index, **row} for index, row in enumerate(rows)]
+
+
+def cut_spec(run: Run) -> TensorSpec:
+    """The cut as the manifest states it."""
+    return TensorSpec(dtype="float32", shape=(run.pair.bottleneck.channels, 7, 7))
+
+
+def fields(run: Run, split: data.Split, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The manifest but for its interface digest. Every calibrated number comes from the calibration part."""
     found = outputs(run.full, run.pair, split.calibration)
     temperature, threshold = run.report["temperature"], run.report["threshold"]
     sure = softmax(found.exit, temperature["exit"]).max(axis=1) >= threshold
     validation, macs = run.report["validation"], run.report["macs"]
+    points = operating_points(run, split.calibration)
     return {
         "name": "fashion_mnist",
         "edge_version": VERSION,
@@ -68,7 +104,7 @@ def fields(run: Run, split: data.Split, points: list[dict[str, Any]], files: dic
             "tail_macs": macs["tail"],
             "full_macs": macs["full"],
             "exit_accuracy": validation["exit"],
-            "split_accuracy": validation["tail"][0],
+            "split_accuracy": validation["tail"],
             "full_accuracy": validation["full"],
         },
         "files": files,
@@ -98,10 +134,8 @@ def export(run: Run, split: data.Split, target: Path) -> Manifest:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        tables = codec_tables(run, split.calibration)
-        write_files(run, tables, temporary)
-        points = operating_points(run, split.calibration, tables)
-        manifest = seal(fields(run, split, points, entries(temporary)))
+        write_files(run, temporary)
+        manifest = seal(fields(run, split, entries(temporary)))
         (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
         check.files_agree(run, split.calibration.images[:65], temporary)
         temporary.chmod(0o755)
@@ -124,11 +158,12 @@ def main(argv: list[str] | None = None) -> None:
     """Export and print what was written."""
     parser = argparse.ArgumentParser(prog="python -m models.fashion_mnist.export", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=data.DEFAULT_FOLDER, help="folder with the four IDX files")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="where the training wrote")
-    parser.add_argument("--seed", type=int, default=0, help="which pair")
+    parser.add_argument(
+        "--weights", type=Path, default=Path("models/fashion_mnist/weights"), help="where the training wrote"
+    )
     parser.add_argument("--out", type=Path, default=Path("models/fashion_mnist/bundle"))
     args = parser.parse_args(argv)
-    manifest = export(load(args.weights, args.seed), data.read_split(args.data), args.out)
+    manifest = export(load(args.weights), data.read_split(args.data), args.out)
     for name, entry in manifest.files.items():
         print(f"{name:12} {entry.size:9,} bytes  {entry.sha256[:16]}")
     for point in manifest.points:

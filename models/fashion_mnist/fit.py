@@ -9,22 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.fashion_mnist.files import save
+from models.fashion_mnist import data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from models.fashion_mnist.views import Batch, Views
-
-    Loss = Callable[[nn.Module, Batch], Tensor]
-    Score = Callable[[nn.Module], str]
+    Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+    Score = Callable[[nn.Module], float]
 
 MAX_NORM = 5.0
 """The gradient's norm is clipped to this."""
-CODING = "rates."
-"""Parameters under this name price bits; Adam moves them, since a price of nearly nothing must not slow them down."""
-CODING_RATE = 0.01
 
 
 class Plan(NamedTuple):
@@ -33,11 +28,62 @@ class Plan(NamedTuple):
     name: str
     epochs: int
     peak_lr: float
-    seed: int
     batch: int = 128
     weight_decay: float = 5e-4
     average: float = 0.998
     """Decay of the moving average of weights and BatchNorm statistics, per step."""
+    hole: int = 8
+    """Side of the blanked square, pixels."""
+
+
+class State:
+    """Everything that an epoch changes, so that a stage goes on where it was stopped."""
+
+    def __init__(self, model: nn.Module, plan: Plan, steps: int, seed: int) -> None:
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(model)
+        decay, plain = _weight_groups(model, plan.weight_decay)
+        self.optimizer = torch.optim.SGD([decay, plain], lr=plan.peak_lr, momentum=0.9, nesterov=True)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, plan.peak_lr, total_steps=steps, pct_start=0.25, cycle_momentum=False
+        )
+        self.rng = torch.Generator().manual_seed(seed)
+        self.epoch = 0
+        self._parts: dict[str, Any] = {
+            "model": self.model,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write all of it; a crash leaves the old file whole."""
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        save(path, {**parts, "rng": self.rng.get_state(), "epoch": self.epoch})
+
+    def resume(self, path: Path) -> None:
+        """Go on from `path` if it exists."""
+        if not path.exists():
+            return
+        saved = torch.load(path, weights_only=True)
+        for name, part in self._parts.items():
+            part.load_state_dict(saved[name])
+        self.rng.set_state(saved["rng"])
+        self.epoch = saved["epoch"]
+
+
+def _weight_groups(model: nn.Module, weight_decay: float) -> tuple[dict[str, object], dict[str, object]]:
+    """Matrices decay; biases and BatchNorm's gains do not."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    return {"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}
+
+
+def save(path: Path, content: object) -> None:
+    """torch.save through a temporary file beside `path`."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(content, temporary)
+    temporary.replace(path)
 
 
 class Stage(NamedTuple):
@@ -45,107 +91,52 @@ class Stage(NamedTuple):
 
     plan: Plan
     loss: Loss
+    """Gets the model, augmented images float32 (N, 1, 28, 28) and labels int64 (N,)."""
     score: Score
     """Is printed after each epoch, for the averaged weights."""
-    views: Views
+    part: data.Labelled
 
 
-class State:
-    """Everything that an epoch changes, so that a stage goes on where it was stopped."""
-
-    def __init__(self, model: nn.Module, plan: Plan, steps: int) -> None:
-        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(model)
-        self.weights, coding = _split(model)
-        decay = [{"params": [p for p in self.weights if p.dim() > 1], "weight_decay": plan.weight_decay}]
-        plain = [{"params": [p for p in self.weights if p.dim() <= 1], "weight_decay": 0.0}]
-        self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.SGD(decay + plain, lr=plan.peak_lr, momentum=0.9, nesterov=True)
-        ]
-        if coding:
-            self.optimizers.append(torch.optim.Adam(coding, lr=CODING_RATE, eps=1e-12))
-        self.schedules = [
-            torch.optim.lr_scheduler.OneCycleLR(
-                one, one.param_groups[0]["lr"], total_steps=steps, pct_start=0.25, cycle_momentum=False
-            )
-            for one in self.optimizers
-        ]
-        self.epoch = 0
-
-    def step(self, value: Tensor, decay: float) -> None:
-        """Follow the gradient of a loss."""
-        for one in self.optimizers:
-            one.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.weights, MAX_NORM)
-        for one in self.optimizers:
-            one.step()
-        for schedule in self.schedules:
-            schedule.step()
-        _follow(self.average, self.model, decay)
-
-    def save(self, path: Path) -> None:
-        """Write all of it; a crash leaves the old file whole."""
-        parts = {name: part.state_dict() for name, part in self._parts()}
-        save(path, {**parts, "epoch": self.epoch})
-
-    def resume(self, path: Path) -> None:
-        """Go on from `path` if it exists."""
-        if not path.exists():
-            return
-        saved = torch.load(path, weights_only=True)
-        for name, part in self._parts():
-            part.load_state_dict(saved[name])
-        self.epoch = saved["epoch"]
-
-    def _parts(self) -> Iterator[tuple[str, Any]]:
-        yield "model", self.model
-        yield "average", self.average
-        for name, parts in (("optimizer", self.optimizers), ("schedule", self.schedules)):
-            yield from ((f"{name}{index}", part) for index, part in enumerate(parts))
-
-
-def _split(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Network weights, and what prices bits."""
-    named = list(model.named_parameters())
-    weights = [p for name, p in named if not name.startswith(CODING)]
-    return weights, [p for name, p in named if name.startswith(CODING)]
-
-
-def fit(model: nn.Module, stage: Stage, out: Path) -> nn.Module:
+def fit(model: nn.Module, stage: Stage, out: Path, seed: int) -> nn.Module:
     """Train `model` in place and return its averaged weights (a copy, in eval mode).
 
-    Progress is kept in out/<name>.last.pt; a stage that was stopped goes on at the start of its epoch, with the random
-    numbers that it would have had.
+    Progress is kept in out/<name>.last.pt; a stage that was stopped goes on at the start of its epoch.
     """
-    plan = stage.plan
-    state = State(model, plan, len(stage.views) // plan.batch * plan.epochs)
+    plan, part = stage.plan, stage.part
+    steps = len(part.labels) // plan.batch
+    state = State(model, plan, steps * plan.epochs, seed)
     last = out / f"{plan.name}.last.pt"
     state.resume(last)
+    images = torch.from_numpy(data.normalise(part.images))
+    labels = torch.from_numpy(part.labels).long()
     while state.epoch < plan.epochs:
         began = time.monotonic()
-        torch.manual_seed(plan.seed * 1_000 + state.epoch)
-        mean = _epoch(state, stage)
+        mean = _epoch(state, stage.loss, images, labels, plan)
         state.epoch += 1
         state.save(last)
-        line = f"{plan.name} {state.epoch}/{plan.epochs} loss {mean:.4f} {stage.score(state.average)}"
+        line = f"{plan.name} {state.epoch}/{plan.epochs} loss {mean:.4f} validation {stage.score(state.average):.4f}"
         print(f"{line} {time.monotonic() - began:.0f} s", flush=True)
     return state.average.eval()
 
 
-def _epoch(state: State, stage: Stage) -> float:
-    """One view of the part in random order, the last incomplete batch dropped; the mean loss."""
-    plan = stage.plan
+def _epoch(state: State, loss: Loss, images: Tensor, labels: Tensor, plan: Plan) -> float:
+    """One pass in random order, the last incomplete batch dropped; the mean loss."""
     state.model.train()
-    view = stage.views.view(state.epoch)
-    order = torch.randperm(len(view.labels)).to(view.labels.device)
-    steps = len(order) // plan.batch
-    total = torch.zeros((), device=order.device)
+    order = torch.randperm(len(labels), generator=state.rng)
+    steps = len(labels) // plan.batch
+    total = 0.0
     for step in range(steps):
-        value = stage.loss(state.model, view.take(order[step * plan.batch : (step + 1) * plan.batch]))
-        state.step(value, plan.average)
-        total += value.detach()
-    return float(total) / steps
+        rows = order[step * plan.batch : (step + 1) * plan.batch]
+        batch = data.augment(images[rows], state.rng, hole=plan.hole)
+        value = loss(state.model, batch.contiguous(memory_format=torch.channels_last), labels[rows])
+        state.optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(state.model.parameters(), MAX_NORM)
+        state.optimizer.step()
+        state.schedule.step()
+        _follow(state.average, state.model, plan.average)
+        total += value.item()
+    return total / steps
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ Shapes are channels first. Every model takes the preprocessed image, float32 (N,
     Tail   dequantised cut -> decoder -> body -> logits                          runs in the cloud
 
 The head holds only convolution, linear, BatchNorm (folded at export), ReLU, global average pool and residual add, since
-NumPy runs the same graph. The cut is a BatchNormed bottleneck; how it is rounded, and what its bits are thought to
-cost while head and tail are trained, is in `rates`.
+NumPy runs the same graph. The cut is a BatchNormed bottleneck, quantised uniformly to a few bits a value; the
+straight-through gradient of its rounding is that of Bengio, Leonard and Courville (arXiv:1308.3432).
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from torch import Tensor, nn
 
 CLASSES = 10
 IMAGE_SHAPE = (1, 28, 28)
-GRID = 7
-"""Height and width of the cut."""
 STEM = 32
 NECK = 64
 EXIT = 96
@@ -30,16 +28,47 @@ WIDTHS = (64, 128)
 
 
 class Bottleneck(NamedTuple):
-    """The shape of the cut: (channels, 7, 7)."""
+    """How the cut z (channels, 7, 7) is rounded.
+
+    q = clip(round((z - zero) / scale), 0, 2**bits - 1), and the tail sees q * scale + zero.
+    """
 
     channels: int = 8
-    rates: int = 4
-    """Operating points that the one head and tail serve; 0 is the richest."""
+    bits: int = 2
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Of one sample's cut."""
-        return self.channels, GRID, GRID
+    def levels(self) -> int:
+        """How many values q takes."""
+        return int(2**self.bits)
+
+    @property
+    def scale(self) -> float:
+        """The step in standard deviations: near the best uniform quantiser of a Gaussian (Max 1960)."""
+        return {1: 1.6, 2: 1.0, 3: 0.586, 4: 0.335}[self.bits]
+
+    @property
+    def zero(self) -> float:
+        """The value of q = 0: the levels lie symmetrically about nought."""
+        return -self.scale * (self.levels - 1) / 2
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of one packed cut tensor."""
+        return (self.channels * 49 * self.bits + 7) // 8
+
+    def quantise(self, cut: Tensor) -> Tensor:
+        """Integers q as float32, the shape of `cut`."""
+        return ((cut - self.zero) / self.scale).round().clamp(0, self.levels - 1)
+
+    def dequantise(self, q: Tensor) -> Tensor:
+        """What the tail sees for the integers q."""
+        return q * self.scale + self.zero
+
+    def straight_through(self, cut: Tensor) -> Tensor:
+        """Quantised and dequantised; its gradient is that of a clip half a step beyond the outer levels."""
+        edge = -self.zero + self.scale / 2
+        soft = cut.clamp(-edge, edge)
+        return soft + (self.dequantise(self.quantise(cut)) - soft).detach()
 
 
 def linear_conv(cin: int, cout: int, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -145,7 +174,7 @@ class Head(nn.Module):
 
 
 class Tail(nn.Module):
-    """The cloud half. It is not told the rate."""
+    """The cloud half."""
 
     def __init__(self, bottleneck: Bottleneck) -> None:
         super().__init__()
@@ -156,10 +185,6 @@ class Tail(nn.Module):
             nn.PixelShuffle(2),
         )
         self.body = make_body()
-
-    def start_from(self, full: Full) -> None:
-        """Copy the unsplit model's body."""
-        self.body.load_state_dict(full.body.state_dict())
 
     def forward(self, cut: Tensor) -> Tensor:
         """Dequantised cut (N, channels, 7, 7) -> logits (N, 10)."""

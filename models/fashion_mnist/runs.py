@@ -8,26 +8,24 @@ from typing import Any, NamedTuple
 
 import torch
 
-from models.fashion_mnist.files import load_pair
 from models.fashion_mnist.nets import Bottleneck, Full
-from models.fashion_mnist.pair import Pair
-
-WEIGHTS = Path(__file__).parent / "weights"
+from models.fashion_mnist.train import Pair
 
 
 class Run(NamedTuple):
-    """A finished training run of one seed."""
+    """A finished training run."""
 
     full: Full
     pair: Pair
     report: dict[str, Any]
 
 
-def load(out: Path, seed: int = 0) -> Run:
-    """The networks and the report of `seed` in `out`. Raises FileNotFoundError when that training did not finish."""
-    report = json.loads((out / f"seed{seed}.json").read_text())
+def load(out: Path) -> Run:
+    """The networks and the report in `out`. Raises FileNotFoundError when the training did not finish."""
+    report = json.loads((out / "report.json").read_text())
     full = Full()
     full.load_state_dict(torch.load(out / "full.pt", weights_only=True))
-    pair = Pair(Bottleneck(**report["bottleneck"]))
-    load_pair(out / f"seed{seed}.pt", pair)
+    shape = report["bottleneck"]
+    pair = Pair(Bottleneck(shape["channels"], shape["bits"]))
+    pair.load_state_dict(torch.load(out / "split.pt", weights_only=True))
     return Run(full.eval(), pair.eval(), report)

@@ -29,7 +29,7 @@ def test_every_file_is_what_the_manifest_says(bundle: Bundle) -> None:
 def test_the_head_is_small_and_the_cut_takes_at_most_a_hundred_bytes(bundle: Bundle) -> None:
     manifest = bundle.manifest
     assert manifest.profile.head_macs <= 1_500_000
-    assert bundle.codec(manifest.points[0]).max_payload <= 100
+    assert manifest.codec(manifest.points[0]).max_payload <= 100
 
 
 def test_the_committed_sample_is_the_first_thousand_of_the_test_set(bundle: Bundle) -> None:
