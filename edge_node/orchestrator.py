@@ -54,7 +54,7 @@ class EdgeCloudOrchestrator:
         self._count += 1
         deadline = asyncio.get_running_loop().time() + request.deadline_ms / 1e3 - _MARGIN_S
         started = time.perf_counter()
-        state = self.state()
+        state = self.state(request)
         life = Life(str(self._count), request, started, deadline, self.router.route(request, state))
         if life.decision.route is Route.CLOUD_ONLY:
             await self._in_the_cloud(sample, life)
@@ -62,7 +62,7 @@ class EdgeCloudOrchestrator:
             await self._on_the_edge(sample, life, state)
         return outcome_of(life, self.node, self.manifest, self.router.policy, time.perf_counter())
 
-    def state(self) -> RouterState:
+    def state(self, request: Request) -> RouterState:
         """What the router may know at this moment."""
         profile = self.manifest.profile
         obstacle = "this node has no broker" if self.uplink is None else self.uplink.obstacle()
@@ -73,17 +73,17 @@ class EdgeCloudOrchestrator:
             head_mb=_head_bytes(self.manifest) / 1e6,
             exit_accuracy=profile.exit_accuracy,
             full_accuracy=profile.full_accuracy,
-            hybrid=self._predicted("tail"),
-            cloud=self._predicted("full"),
+            hybrid=self._predicted("tail", request),
+            cloud=self._predicted("full", request),
         )
 
-    def _predicted(self, part: str) -> Prediction | None:
-        point = self._point(part)
+    def _predicted(self, part: str, request: Request) -> Prediction | None:
+        point = self._point(part, request)
         return None if point is None else self.estimates.predict(point, self.router.policy.prices)
 
     async def _on_the_edge(self, sample: Array, life: Life, state: RouterState) -> None:
         output = await self._run_head(sample, life)
-        point = self._point("tail")
+        point = self._point("tail", life.request)
         if point is None or not self._should_ship(life, state):
             return
         life.shipment = await self._ship(point, output.cut, life, life.deadline)
@@ -91,7 +91,7 @@ class EdgeCloudOrchestrator:
 
     async def _in_the_cloud(self, sample: Array, life: Life) -> None:
         """Ship the input; keep enough time to answer on the edge when nothing comes back."""
-        point = self._point("full")
+        point = self._point("full", life.request)
         reserve = 2e-3 * self.estimates.head_ms.value + 0.01 if self.manifest.exit else 0.0
         if point is not None:
             life.shipment = await self._ship(point, sample, life, life.deadline - reserve)
@@ -140,9 +140,16 @@ class EdgeCloudOrchestrator:
         output = self.head.run(inputs)
         return output, (ready - begun) * 1e3, (time.perf_counter() - ready) * 1e3
 
-    def _point(self, part: str) -> OperatingPoint | None:
-        """The first operating point of a part: the bundle lists its preferred one first."""
-        return next((point for point in self.manifest.points if point.part == part), None)
+    def _point(self, part: str, request: Request) -> OperatingPoint | None:
+        """The operating point for one frame: the first in the bundle, which lists the best first, within the limits.
+
+        Where none is, the one of the fewest bytes, and the router decides whether that may go.
+        """
+        points = [point for point in self.manifest.points if point.part == part]
+        prices = self.router.policy.prices
+        within = (point for point in points if not over_limit(request, self.estimates.predict(point, prices)))
+        smallest = min(points, key=lambda point: self.estimates.payload(point).value, default=None)
+        return next(within, smallest)
 
 
 def exit_answer(logits: FloatArray, temperature: float, threshold: float) -> LocalAnswer | None:

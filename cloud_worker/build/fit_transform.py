@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,15 +17,7 @@ from schemas.errors import ConfigError
 
 LEVEL_0_KL: Final = 0.05
 """Nats of KL divergence that level 0 would cost if every coefficient were coded and the model were quadratic."""
-OFFSET: Final = 0.46
-"""Rounding: a level more from a fraction of 0.54 on. See docs/decisions/transform.md for how both were chosen."""
-SHIFT: Final = 0.06
-"""Values come back this part of a step further out than their level."""
-BAND_EDGES: Final = (1, 2, 4, 7, 11, 18, 29)
-"""Frequencies u + v below the first edge are one band, up to the next edge the next."""
 TABLES: Final = 36
-FLOOR_OCTAVES: Final = 2.5
-"""A coefficient whose mean size is below 2**-2.5 steps is not coded: coding it costs time and gains nothing."""
 _POOLED: Final = (-12, -8, -4, 0, 4, 8)
 """Levels whose statistics make the tables."""
 _SHRINK: Final = 0.1
@@ -34,6 +27,20 @@ _DAMPING: Final = 1e-4
 _LARGEST: Final = 255
 _PRIOR_WEIGHT: Final = 30.0
 _AXES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What may be chosen about a fit; `python -m benchmarks ablation` shows what each is worth."""
+
+    band_edges: tuple[int, ...] = (1, 2, 4, 7, 11, 18, 29)
+    """Frequencies u + v below the first edge are one band, up to the next edge the next."""
+    offset: float = 0.46
+    """Rounding: a level more from a fraction of 1 - offset on."""
+    shift: float = 0.06
+    """Values come back this part of a step further out than their level."""
+    floor_octaves: float = 2.5
+    """A coefficient whose mean size is below 2**-floor_octaves steps is not coded: it costs time and gains little."""
 
 
 class Bands(NamedTuple):
@@ -47,25 +54,26 @@ class Bands(NamedTuple):
     """float64 (B, C, C), features = coefficients @ inverse."""
 
 
-def fit(activations: Tensor, gradients: Tensor) -> Tables:
+def fit(activations: Tensor, gradients: Tensor, choices: Choices = Choices()) -> Tables:
     """Tables for tensors like `activations`, float32 (N, C, H, W), where `gradients` is float32 (N, draws, C, H, W).
 
     In order: DCT over space; for each band the Karhunen-Loeve transform of F^1/2 S F^1/2, S the channels' second
     moment and F that of the gradients; a weight for each frequency, the root of what Fisher information is left; and
-    tables by how large a coefficient usually is. Raises ConfigError for other shapes or what is not finite.
+    tables by how large a coefficient usually is. Raises ConfigError for other shapes, for what is not finite, and for
+    gradients that are all 0.
     """
     _check(activations, gradients)
     _, channels, height, width = activations.shape
     mean = activations.double().mean(dim=(0, 2, 3)).float()
     features = _dct((activations - mean[:, None, None]).double())
     felt = _dct(gradients.double().flatten(0, 1))
-    bands = _fit_bands(features, felt)
+    bands = _fit_bands(features, felt, choices.band_edges)
     coefficients = _mix(features, bands.of_frequency, bands.forward)
     left = _mix(felt, bands.of_frequency, bands.inverse.transpose(1, 2))
     weight = left.square().mean(dim=(0, 1)).sqrt().clamp_min(1e-6).float()
     step = float(np.sqrt(24 * LEVEL_0_KL / (channels * height * width)))
     units = coefficients * weight / step
-    of_component, of_frequency = _spreads(units.abs().mean(dim=0), bands.of_frequency)
+    of_component, of_frequency = _spreads(units.abs().mean(dim=0), bands.of_frequency, choices.floor_octaves)
     components = _components_used(of_component, of_frequency, bands.of_frequency)
     return {
         "mean": mean.numpy(),
@@ -73,12 +81,12 @@ def fit(activations: Tensor, gradients: Tensor) -> Tables:
         "columns": _half_basis(width),
         "band": bands.of_frequency.numpy().astype(np.uint8),
         "weight": weight.numpy(),
-        "quantiser": np.array([step, OFFSET, SHIFT], np.float32),
+        "quantiser": np.array([step, choices.offset, choices.shift], np.float32),
         "spread_component": of_component[:, :components].astype(np.int16),
         "spread_frequency": of_frequency.astype(np.int16),
         **_stored("forward", bands.forward[:, :, :components]),
         **_stored("inverse", bands.inverse[:, :components]),
-        **_prior(units.numpy(), of_component[bands.of_frequency.numpy()].transpose(2, 0, 1) + of_frequency),
+        **_prior(units.numpy(), of_component[bands.of_frequency.numpy()].transpose(2, 0, 1) + of_frequency, choices),
     }
 
 
@@ -94,6 +102,9 @@ def _check(activations: Tensor, gradients: Tensor) -> None:
         raise ConfigError(msg)
     if not (activations.isfinite().all() and gradients.isfinite().all()):
         msg = "fitting codec transform: activations or gradients are not finite; look for the sample that makes them so"
+        raise ConfigError(msg)
+    if not gradients.any():
+        msg = "fitting codec transform: all gradients are 0, so the output does not depend on this cut; choose another"
         raise ConfigError(msg)
 
 
@@ -130,10 +141,10 @@ def _moment(x: Tensor) -> Tensor:
     return flat @ flat.T / flat.shape[1]
 
 
-def _fit_bands(features: Tensor, felt: Tensor) -> Bands:
+def _fit_bands(features: Tensor, felt: Tensor, edges: tuple[int, ...]) -> Bands:
     height, width = features.shape[2:]
     radius = torch.arange(height)[:, None] + torch.arange(width)
-    of_frequency = torch.bucketize(radius, torch.tensor(BAND_EDGES), right=True)
+    of_frequency = torch.bucketize(radius, torch.tensor(edges), right=True)
     whole = _moment(features.flatten(2)), _moment(felt.flatten(2))
     pairs = []
     for band in range(int(of_frequency.max()) + 1):
@@ -163,13 +174,13 @@ def _matrices(covariance: Tensor, fisher: Tensor) -> tuple[Tensor, Tensor]:
     return half @ turn, turn.T @ back
 
 
-def _spreads(mean_size: Tensor, of_frequency: Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _spreads(mean_size: Tensor, of_frequency: Tensor, floor: float) -> tuple[np.ndarray, np.ndarray]:
     """Where each coefficient's table is, as a sum: int64 (B, C), falling, plus int64 (H, W).
 
-    From float64 (C, H, W), mean sizes in steps: four tables an octave, 0 at 2**-FLOOR_OCTAVES. Within a band sizes
+    From float64 (C, H, W), mean sizes in steps: four tables an octave, 0 at 2**-floor. Within a band sizes
     are near enough a product of what the component and what the frequency says; fitting every one alone gains nothing.
     """
-    logs = LEVELS_AN_OCTAVE * (mean_size.clamp_min(1e-9).log2() + FLOOR_OCTAVES)
+    logs = LEVELS_AN_OCTAVE * (mean_size.clamp_min(1e-9).log2() + floor)
     of_component = torch.zeros(int(of_frequency.max()) + 1, len(mean_size), dtype=torch.float64)
     by_frequency = torch.zeros(of_frequency.shape, dtype=torch.float64)
     for band in range(len(of_component)):
@@ -193,25 +204,27 @@ def _stored(name: str, matrices: Tensor) -> Tables:
     return {name: np.ascontiguousarray(levels), f"{name}_scale": scale.numpy()}
 
 
-def _prior(units: np.ndarray, spread: np.ndarray) -> Tables:
+def _prior(units: np.ndarray, spread: np.ndarray, choices: Choices) -> Tables:
     """Probability tables of all coefficients that share one, counted over several levels and symmetric."""
-    counts = np.zeros((TABLES, 2 * _LARGEST + 1))
+    width = 2 * _LARGEST + 1
+    counts = np.zeros(TABLES * width)
     for level in _POOLED:
-        scaled = units / 2 ** (level / LEVELS_AN_OCTAVE)
-        levels = np.sign(scaled) * np.floor(np.abs(scaled) + OFFSET)
-        levels = levels.clip(-_LARGEST, _LARGEST).astype(np.int64) + _LARGEST
         table = np.minimum(spread - level, TABLES - 1)
-        for index in range(TABLES):
-            counts[index] += np.bincount(levels[:, table == index].ravel(), minlength=counts.shape[1])
-    return pack_prior([_table(index, counts[index]) for index in range(TABLES)])
+        coded = table >= 0
+        scaled = units[:, coded] / 2 ** (level / LEVELS_AN_OCTAVE)
+        levels = np.sign(scaled) * np.floor(np.abs(scaled) + choices.offset)
+        cells = levels.clip(-_LARGEST, _LARGEST).astype(np.int64) + _LARGEST + table[coded] * width
+        counts += np.bincount(cells.ravel(), minlength=len(counts))
+    whole = counts.reshape(TABLES, width)
+    return pack_prior([_table(index, whole[index], choices) for index in range(TABLES)])
 
 
-def _table(index: int, counts: np.ndarray) -> Table:
+def _table(index: int, counts: np.ndarray, choices: Choices) -> Table:
     """Of -m to m and the escape: what was counted, smoothed by a Laplacian of the table's mean size."""
-    mean = 2.0 ** ((index + 0.5) / LEVELS_AN_OCTAVE - FLOOR_OCTAVES)
+    mean = 2.0 ** ((index + 0.5) / LEVELS_AN_OCTAVE - choices.floor_octaves)
     most = min(_LARGEST, int(np.ceil(10 * mean)) + 2)
     sizes = np.arange(_LARGEST + 1)
-    edges = np.concatenate([[0.0], sizes + 1 - OFFSET])
+    edges = np.concatenate([[0.0], sizes + 1 - choices.offset])
     tail = np.exp(-edges / mean)
     laplacian = (tail[:-1] - tail[1:]) / np.where(sizes == 0, 1, 2)
     both = counts[_LARGEST:] + counts[_LARGEST::-1]

@@ -43,7 +43,7 @@ class Row(NamedTuple):
 def outputs(bundle: Bundle, images: data.Bytes) -> tuple[Outputs, float]:
     """Logits of every part of the bundle, and the mean bytes of a cut at operating point 0."""
     manifest = bundle.manifest
-    codec = manifest.codec(manifest.points[0])
+    codec = bundle.codec(manifest.points[0])
     head = open_head(bundle, "auto")
     inputs = np.stack([manifest.preprocess.apply(image) for image in images[..., None]])
     cuts, exit_logits = check.run_head(head, inputs)

@@ -51,7 +51,7 @@ static int check_lengths(const Arguments *given)
             return wrong(given, which, "must have an item for each value", lengths[which]);
     if (lengths[LOWS] < 1 || lengths[LOWS] > MAX_TABLES || lengths[SIZES] != lengths[LOWS])
         return wrong(given, SIZES, "must have an item for each of 1 to 2**16 tables", lengths[SIZES]);
-    if (lengths[FREQS] > MAX_TABLES * (Py_ssize_t)TOTAL)
+    if (lengths[FREQS] > (int64_t)MAX_TABLES * TOTAL)
         return wrong(given, FREQS, "must be those of all tables", lengths[FREQS]);
     if (lengths[WEIGHTS] > MAX_NEIGHBOURS)
         return wrong(given, WEIGHTS, "must have at most 8 items", lengths[WEIGHTS]);

@@ -35,8 +35,8 @@ static int read_sizes(Plan *plan, PyObject *sizes)
         plan->size[which] = size;
     }
     const ptrdiff_t *size = plan->size;
-    const int small = size[HEIGHT] * size[WIDTH] <= MAX_VALUES / size[CHANNELS] &&
-                      size[CHANNELS] * size[COMPONENTS] <= MAX_VALUES / size[BANDS];
+    const int small = size[HEIGHT] <= MAX_VALUES / size[WIDTH] / size[CHANNELS] &&
+                      size[CHANNELS] <= MAX_VALUES / size[COMPONENTS] / size[BANDS];
     if (!small || size[ROWS] > size[HEIGHT] || size[COLUMNS] > size[WIDTH]) {
         PyErr_SetString(PyExc_ValueError, "transform: more rows or columns than the tensor has, or over 2**26 values");
         return -1;

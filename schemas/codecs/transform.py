@@ -31,6 +31,7 @@ FINEST, COARSEST = -12, 24
 """The levels that there are; what no level would code is not in the tables."""
 _OCTAVE: Final = np.array([1.0, 2**0.25, 2**0.5, 2**0.75]).astype(np.float32)
 _AXES: Final = 3
+_LARGEST_LEVEL: Final = 32_768.0
 
 
 class TransformConfig(Record):
@@ -85,9 +86,10 @@ class Transform:
             msg = f"codec transform: at level {level} nothing is left of the tensor; give a lower level"
             raise ConfigError(msg)
         self._transform = _backend()(*basis, kept)
-        prior = read_prior(needed)
+        prior, quantiser = read_prior(needed), _quantiser(basis, needed, kept, level)
+        _check_range(basis, quantiser)
         index = np.minimum(spread[coded], len(prior) - 1).astype(np.uint16)
-        self._coder = EntropyCoder(index, prior, _quantiser(basis, needed, kept, level))
+        self._coder = EntropyCoder(index, prior, quantiser)
         self.max_payload = self._coder.max_payload
 
     def encode(self, array: Array) -> bytes:
@@ -177,3 +179,18 @@ def _quantiser(basis: Basis, tables: Tables, kept: Array, level: int) -> Quantis
     return Quantiser(
         inverse_step=each / step, offset=same * np.float32(offset), step=step / each, shift=same * np.float32(shift)
     )
+
+
+def _check_range(basis: Basis, quantiser: Quantiser) -> None:
+    """Raise ConfigError for tables that could decode to what float32 does not hold, whose bits differ by machine."""
+
+    def longest(vectors: Array) -> float:
+        """The largest sum of absolute values along the first axis."""
+        return float(np.abs(vectors.astype(np.float64)).sum(axis=0).max())
+
+    coefficient = _LARGEST_LEVEL * float(quantiser.step.astype(np.float64).max())
+    channels = coefficient * max(longest(matrix) for matrix in basis.inverse)
+    largest = channels * longest(basis.rows) * longest(basis.columns) + float(np.abs(basis.mean).max())
+    if largest > float(np.finfo(np.float32).max) / 2:
+        msg = f"codec transform: its tables decode to values up to {largest:.2g}, beyond float32; calibrate again"
+        raise ConfigError(msg)

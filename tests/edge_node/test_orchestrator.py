@@ -17,7 +17,7 @@ from edge_node.orchestrator import exit_answer
 from schemas.bundle_files import Bundle
 from schemas.messages import Answer, Outcome, Reply, Status
 from schemas.policy import PrivacyLevel, Route, TaskRoutingPolicy
-from schemas.wire import encode_reply
+from schemas.wire import decode_work, encode_reply
 from tests.bundles import make_bundle, samples, tiny_manifest
 from tests.edge_node.node_stage import CLOUD, EDGE, HYBRID, PRIVATE, TOPICS, Stage, SteadyTail, staged, until, working
 from tests.virtual_time import run_virtually
@@ -295,3 +295,21 @@ def test_an_exit_that_is_not_finite_says_nothing() -> None:
     answer = exit_answer(np.array([0.0, 100.0], np.float32), 1.0, 0.5)
     assert answer is not None
     assert (answer.label, answer.confidence, answer.sure) == (1, 1.0, True)
+
+
+@pytest.mark.parametrize(("max_cost", "point"), [(None, 7), (1.0, 7), (3e-3, 8)])
+def test_each_frame_travels_at_the_best_point_that_its_limits_allow(
+    tmp_path: Path, max_cost: float | None, point: int
+) -> None:
+    small, large = (point.model_dump() for point in tiny_manifest().points[:2])
+    points = [{**large, "id": 7, "mean_bytes": 60_000}, {**small, "id": 8, "mean_bytes": 64}]
+    bundle = make_bundle(tmp_path, fields={"points": points})
+
+    async def main() -> None:
+        async with staged(bundle, NoOpTail(bundle.manifest)) as scene:
+            outcome, _ = await timed(scene, max_cost=max_cost)
+            assert outcome.source == "cloud"
+            sent = [decode_work(m.payload).point for m in scene.heard if m.topic.startswith("sb/w/")]
+            assert sent == [point]
+
+    run_virtually(main())

@@ -135,6 +135,12 @@ _BROKEN: dict[str, tuple[Tables, str]] = {
     "a weight of nothing": (TRANSFORM | {"weight": np.zeros((2, 4), np.float32)}, "must be above 0"),
     "a step of nothing": (TRANSFORM | {"quantiser": np.zeros(3, np.float32)}, "must be above 0"),
     "an offset of more than a step": (TRANSFORM | {"quantiser": np.array([1, 2, 0], np.float32)}, "offset"),
+    "steps and matrices beyond float32": (
+        TRANSFORM
+        | {"quantiser": np.array([6e4, 0.5, 0], np.float32), "weight": np.full((2, 4), 1e-28, np.float32)}
+        | {"inverse_scale": np.full(2, 6e4, np.float32)},
+        "beyond float32",
+    ),
     "probabilities that do not add up": (TRANSFORM | {"prior_freqs": TRANSFORM["prior_freqs"] // 2}, "freqs"),
     "sizes of other probabilities": (TRANSFORM | {"prior_freqs": TRANSFORM["prior_freqs"][1:]}, "prior_size sums to"),
 }
