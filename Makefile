@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLD := .venv-tflite-runtime
 PYTHON_LINE := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+C_SOURCES := $(wildcard schemas/codecs/*.c schemas/codecs/*.h)
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: demo test check bench install clean
@@ -34,18 +35,24 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install
-	@for name in overhead roundtrip footprint failover kpi; do $(BIN)/python -m benchmarks $$name || exit 1; done
+bench: $(VENV)/.bench
+	@for name in overhead roundtrip footprint failover kpi entropy ablation rate; do \
+		$(BIN)/python -m benchmarks $$name || exit 1; done
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt $(C_SOURCES)
 	@echo "installing into $(VENV) (once; torch is about 200 MB)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[edge,cloud,embedded,dev]'
 	@touch $@
 
-$(OLD)/.installed: pyproject.toml constraints-tflite-runtime.txt
+# Photos and a trained EfficientNet, which `ablation` and `rate` measure with.
+$(VENV)/.bench: $(VENV)/.installed
+	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[bench]'
+	@touch $@
+
+$(OLD)/.installed: pyproject.toml constraints-tflite-runtime.txt $(C_SOURCES)
 	@$(PYTHON) -m venv $(OLD)
 	@$(OLD)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-tflite-runtime.txt \
 		-e . tflite-runtime pillow zstandard pytest pytest-asyncio pytest-timeout hypothesis

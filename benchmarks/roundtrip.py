@@ -90,8 +90,8 @@ async def _round(ping: Ping, count: int) -> list[float]:
 async def run(options: argparse.Namespace) -> Report:
     """Both sides on each engine that is installed."""
     report = Report("roundtrip")
-    manifest = open_bundle(options.bundle).manifest
-    size = manifest.codec(manifest.points[0]).max_payload + _FRAME_OVERHEAD
+    bundle = open_bundle(options.bundle)
+    size = bundle.codec(bundle.manifest.points[0]).max_payload + _FRAME_OVERHEAD
     for engine in available_engines():
         async with (
             start_broker(engine) as broker,

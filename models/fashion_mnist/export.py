@@ -115,9 +115,7 @@ def cut_spec(run: Run) -> TensorSpec:
     return TensorSpec(dtype="float32", shape=(run.pair.bottleneck.channels, 7, 7))
 
 
-def fields(
-    run: Run, split: data.Split, files: dict[str, dict[str, Any]], tables: dict[str, Tables]
-) -> dict[str, Any]:
+def fields(run: Run, split: data.Split, files: dict[str, dict[str, Any]], tables: dict[str, Tables]) -> dict[str, Any]:
     """The manifest but for its interface digest. Every calibrated number comes from the calibration part."""
     found = outputs(run.full, run.pair, split.calibration)
     temperature, threshold = run.report["temperature"], run.report["threshold"]
@@ -179,13 +177,13 @@ def export(run: Run, split: data.Split, target: Path) -> Manifest:
         (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
         check.files_agree(run, split.calibration.images[:65], temporary)
         temporary.chmod(0o755)
-        _replace(temporary, target)
+        replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return manifest
 
 
-def _replace(temporary: Path, target: Path) -> None:
+def replace(temporary: Path, target: Path) -> None:
     """Rename over; a bundle that was there goes aside first and is removed after."""
     aside = temporary.with_name(f"{temporary.name}.old")
     if target.exists():

@@ -42,13 +42,7 @@ static PyObject *refuse_array(Object *self, const char *dtype)
 
 static PyObject *payload_of(Coder *coder)
 {
-    uint8_t *end = coder->payload + 4 * coder->count + SPARE, *first;
-    if (coder->neighbour_count) {
-        measure(coder);
-        first = put(coder, end, 1);
-    } else {
-        first = put(coder, end, 0);
-    }
+    uint8_t *end = coder->payload + 4 * coder->count + SPARE, *first = put(coder, end);
     return PyBytes_FromStringAndSize((char *)first, end - first);
 }
 
@@ -102,7 +96,7 @@ static int decode_into(Object *self, const Py_buffer *payload, void *values, int
     Source source = {0, payload->buf, (const uint8_t *)payload->buf + payload->len};
     ptrdiff_t held = coder->count;
     if (payload->len <= 4 * coder->count + SPARE && !(payload->len && *source.next == 0))
-        held = coder->neighbour_count ? take(coder, &source, 1) : take(coder, &source, 0);
+        held = take(coder, &source);
     if (held < coder->count || source.next != source.end ||
         source.state != START + checksum(coder->levels, coder->count))
         return refuse_payload(self, payload->len, held);

@@ -3,16 +3,14 @@
 
 #define MAX_VALUES (1 << 26)
 #define MAX_TABLES (1 << 16)
-#define MAX_NEIGHBOURS 8
-#define MAX_THRESHOLDS 15
 
-enum { INDEX, LOWS, SIZES, FREQS, INVERSE_STEP, OFFSET, STEP, SHIFT, NEIGHBOURS, WEIGHTS, THRESHOLDS, ARGUMENTS };
+enum { INDEX, LOWS, SIZES, FREQS, INVERSE_STEP, OFFSET, STEP, SHIFT, ARGUMENTS };
 
 static const struct {
     const char *name;
     Py_ssize_t bytes;
-} ITEMS[] = {{"index", 2}, {"lows", 4},  {"sizes", 4},      {"freqs", 2},   {"inverse_step", 4}, {"offset", 4},
-             {"step", 4},  {"shift", 4}, {"neighbours", 4}, {"weights", 1}, {"thresholds", 2}};
+} ITEMS[] = {{"index", 2},        {"lows", 4},   {"sizes", 4}, {"freqs", 2},
+             {"inverse_step", 4}, {"offset", 4}, {"step", 4},  {"shift", 4}};
 
 typedef struct {
     PyObject *config_error;
@@ -53,12 +51,6 @@ static int check_lengths(const Arguments *given)
         return wrong(given, SIZES, "must have an item for each of 1 to 2**16 tables", lengths[SIZES]);
     if (lengths[FREQS] > (int64_t)MAX_TABLES * TOTAL)
         return wrong(given, FREQS, "must be those of all tables", lengths[FREQS]);
-    if (lengths[WEIGHTS] > MAX_NEIGHBOURS)
-        return wrong(given, WEIGHTS, "must have at most 8 items", lengths[WEIGHTS]);
-    if (lengths[THRESHOLDS] > (lengths[WEIGHTS] ? MAX_THRESHOLDS : 0))
-        return wrong(given, THRESHOLDS, "must have at most 15 items, and none without weights", lengths[THRESHOLDS]);
-    if (lengths[NEIGHBOURS] != count * lengths[WEIGHTS])
-        return wrong(given, NEIGHBOURS, "must have an item for each value and weight", lengths[NEIGHBOURS]);
     return 0;
 }
 
@@ -76,15 +68,12 @@ static int allocate(Coder *coder, const Arguments *given)
     size_t count = (size_t)given->lengths[INDEX], tables = (size_t)given->lengths[LOWS];
     coder->count = given->lengths[INDEX];
     coder->table_count = given->lengths[LOWS];
-    coder->neighbour_count = given->lengths[WEIGHTS];
     if (!(coder->index = copied(given, INDEX)) || !(coder->inverse_step = copied(given, INVERSE_STEP)) ||
         !(coder->offset = copied(given, OFFSET)) || !(coder->step = copied(given, STEP)) ||
-        !(coder->shift = copied(given, SHIFT)) || !(coder->neighbours = copied(given, NEIGHBOURS)) ||
-        !(coder->weights = copied(given, WEIGHTS)) || !(coder->tables = PyMem_Calloc(tables, sizeof(Table))) ||
+        !(coder->shift = copied(given, SHIFT)) || !(coder->tables = PyMem_Calloc(tables, sizeof(Table))) ||
         !(coder->symbols = PyMem_Calloc((size_t)given->lengths[FREQS] + tables, sizeof(Symbol))) ||
         !(coder->cells = PyMem_Calloc(tables * CELLS, sizeof(uint16_t))) ||
         !(coder->levels = PyMem_Calloc(count, sizeof(int16_t))) ||
-        !(coder->magnitudes = PyMem_Calloc(coder->neighbour_count ? count + 1 : 1, 1)) ||
         !(coder->payload = PyMem_Malloc(4 * count + SPARE))) {
         PyErr_NoMemory();
         return -1;
@@ -133,39 +122,13 @@ static int fill_tables(Coder *coder, const Arguments *given)
     return from == given->lengths[FREQS] ? 0 : wrong(given, FREQS, "must be those of all tables", from);
 }
 
-static int fill_buckets(Coder *coder, const Arguments *given)
-{
-    uint16_t thresholds[MAX_THRESHOLDS];
-    Py_ssize_t count = given->lengths[THRESHOLDS];
-    if (count)
-        memcpy(thresholds, given->views[THRESHOLDS].buf, (size_t)count * sizeof *thresholds);
-    for (Py_ssize_t i = 1; i < count; i++)
-        if (thresholds[i] <= thresholds[i - 1])
-            return wrong(given, THRESHOLDS, "must rise", thresholds[i]);
-    coder->highest = count ? thresholds[count - 1] : 0;
-    if (!(coder->buckets = PyMem_Calloc((size_t)coder->highest + 1, 1))) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < count; i++)
-        for (uint32_t sum = thresholds[i]; sum <= coder->highest; sum++)
-            coder->buckets[sum]++;
-    return 0;
-}
-
-static int check_values(Coder *coder, const Arguments *given)
+static int check_values(const Coder *coder, const Arguments *given)
 {
     for (ptrdiff_t i = 0; i < coder->count; i++) {
-        if (coder->index[i] + given->lengths[THRESHOLDS] >= coder->table_count)
-            return wrong(given, INDEX, "must name a table, and one more for each threshold", coder->index[i]);
+        if (coder->index[i] >= coder->table_count)
+            return wrong(given, INDEX, "must name a table", coder->index[i]);
         if (!(coder->offset[i] >= 0 && coder->offset[i] < 1))
             return wrong(given, OFFSET, "must be 0 or more and below 1; position", i);
-        for (ptrdiff_t j = 0; j < coder->neighbour_count; j++) {
-            int32_t *neighbour = coder->neighbours + i * coder->neighbour_count + j;
-            if (*neighbour < -1 || *neighbour >= i)
-                return wrong(given, NEIGHBOURS, "must be -1 or an earlier position", *neighbour);
-            ++*neighbour;
-        }
     }
     return 0;
 }
@@ -174,16 +137,15 @@ static int check_values(Coder *coder, const Arguments *given)
 static int build(Coder *coder, const Arguments *given)
 {
     return check_lengths(given) < 0 || allocate(coder, given) < 0 || fill_tables(coder, given) < 0 ||
-                   fill_buckets(coder, given) < 0 || check_values(coder, given) < 0
+                   check_values(coder, given) < 0
                ? -1
                : 0;
 }
 
 static void demolish(Coder *coder)
 {
-    void *memory[] = {coder->index,      coder->tables, coder->symbols,    coder->cells,   coder->inverse_step,
-                      coder->offset,     coder->step,   coder->shift,      coder->weights, coder->neighbours,
-                      coder->buckets,    coder->levels, coder->magnitudes, coder->payload};
+    void *memory[] = {coder->index,  coder->tables, coder->symbols, coder->cells,  coder->inverse_step,
+                      coder->offset, coder->step,   coder->shift,   coder->levels, coder->payload};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++)
         PyMem_Free(memory[i]);
 }

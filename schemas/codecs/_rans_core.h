@@ -28,18 +28,13 @@ typedef struct {
 } Table;
 
 typedef struct {
-    ptrdiff_t count, table_count, neighbour_count;
-    uint16_t *index;   /* [count], each + the largest bucket < table_count */
-    Table *tables;     /* [table_count] */
-    Symbol *symbols;   /* of each table by number, and one whose start is TOTAL */
-    uint16_t *cells;   /* [table_count][CELLS] */
+    ptrdiff_t count, table_count;
+    uint16_t *index;                             /* [count], each < table_count */
+    Table *tables;                               /* [table_count] */
+    Symbol *symbols;                             /* of each table by number, and one whose start is TOTAL */
+    uint16_t *cells;                             /* [table_count][CELLS] */
     float *inverse_step, *offset, *step, *shift; /* [count]; offset in [0, 1) */
-    int32_t *neighbours;                         /* [count][neighbour_count]: position + 1, at most the own; 0 for none */
-    uint8_t *weights;                            /* [neighbour_count] */
-    uint8_t *buckets;                            /* [1 + highest]: number of thresholds up to a sum */
-    uint32_t highest;                            /* threshold; 0 when there is none */
     int16_t *levels;                             /* [count], scratch */
-    uint8_t *magnitudes;                         /* [1 + count], scratch; the first stays 0 */
     uint8_t *payload;                            /* [4 * count + SPARE], scratch */
 } Coder;
 
@@ -95,38 +90,15 @@ static uint32_t checksum(const int16_t *levels, ptrdiff_t count)
     return sum;
 }
 
-static inline uint8_t magnitude(int32_t level)
-{
-    level = level < 0 ? -level : level;
-    return (uint8_t)(level < 255 ? level : 255);
-}
-
-/* What contexts read of the levels. */
-static void measure(Coder *coder)
-{
-    for (ptrdiff_t i = 0; i < coder->count; i++)
-        coder->magnitudes[i + 1] = magnitude(coder->levels[i]);
-}
-
-/* Number of thresholds that the magnitudes around value i reach: which of its tables is used. */
-static inline uint32_t bucket(const Coder *coder, ptrdiff_t i)
-{
-    const int32_t *around = coder->neighbours + i * coder->neighbour_count;
-    uint32_t sum = 0;
-    for (ptrdiff_t j = 0; j < coder->neighbour_count; j++)
-        sum += (uint32_t)coder->weights[j] * coder->magnitudes[around[j]];
-    return coder->buckets[sum < coder->highest ? sum : coder->highest];
-}
-
 /* ---- rANS ---- */
 
 /* Writes backwards from `out`, at most four bytes a value and SPARE; returns the first byte. */
-static inline uint8_t *put(const Coder *coder, uint8_t *out, int contexts)
+static uint8_t *put(const Coder *coder, uint8_t *out)
 {
     uint32_t state = START + checksum(coder->levels, coder->count);
     for (ptrdiff_t i = coder->count; i-- > 0;) {
         int32_t level = coder->levels[i];
-        const Table *table = coder->tables + coder->index[i] + (contexts ? bucket(coder, i) : 0);
+        const Table *table = coder->tables + coder->index[i];
         uint32_t number = (uint32_t)(level - table->low);
         if (number >= table->escape) {
             uint32_t code = level < 0 ? ~((uint32_t)level << 1) : (uint32_t)level << 1;
@@ -178,13 +150,13 @@ static int32_t take_escaped(Source *source, const Table *table)
 }
 
 /* Number of values until the payload ran dry: `count` when it holds them all. Fails later for a wrong last state. */
-static inline ptrdiff_t take(Coder *coder, Source *source, int contexts)
+static ptrdiff_t take(Coder *coder, Source *source)
 {
     refill(source);
     for (ptrdiff_t i = 0; i < coder->count; i++) {
         if (source->state < START)
             return i;
-        uint32_t which = coder->index[i] + (contexts ? bucket(coder, i) : 0);
+        uint32_t which = coder->index[i];
         uint32_t slot = source->state & (TOTAL - 1);
         const Table *table = coder->tables + which;
         const Symbol *first = coder->symbols + table->first;
@@ -196,8 +168,6 @@ static inline ptrdiff_t take(Coder *coder, Source *source, int contexts)
         uint32_t number = (uint32_t)(symbol - first);
         int32_t level = number == table->escape ? take_escaped(source, table) : table->low + (int32_t)number;
         coder->levels[i] = (int16_t)level;
-        if (contexts)
-            coder->magnitudes[i + 1] = magnitude(level);
     }
     return coder->count;
 }

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.codecs import rans_python
-from schemas.codecs.entropy_tables import Contexts, Quantiser, Table, check_all, check_array, normalise
+from schemas.codecs.entropy_tables import Quantiser, Table, check_all, check_array, normalise
 from schemas.codecs.rans_python import PRECISION, TOTAL, Arrays, Bytes, IntArray
 from schemas.errors import ConfigError
 from schemas.tensor import MAX_ELEMENTS, FloatArray
 
-__all__ = ["PRECISION", "TOTAL", "Contexts", "EntropyCoder", "Quantiser", "Table", "normalise"]
+__all__ = ["PRECISION", "TOTAL", "EntropyCoder", "Quantiser", "Table", "normalise"]
 
 _MOST_TABLES = 1 << 16
 
@@ -38,7 +38,7 @@ class _Coder(Protocol):
 
 
 class EntropyCoder:
-    """Codes n values, each with its own table or, by `contexts`, one of several from its own on.
+    """Codes n values, each with its own table.
 
     `index` is uint16[n], in coding order; without a quantiser values are rounded to the nearest integer. Threads
     may share a coder. Raises ConfigError, naming field and value.
@@ -53,18 +53,12 @@ class EntropyCoder:
     decode_values: Callable[[Bytes], IntArray]
     """As `decode`, for the levels themselves, as int32[n]."""
 
-    def __init__(
-        self,
-        index: NDArray[np.uint16],
-        tables: Sequence[Table],
-        quantiser: Quantiser | None = None,
-        contexts: Contexts | None = None,
-    ) -> None:
-        _check(index, tables, contexts)
+    def __init__(self, index: NDArray[np.uint16], tables: Sequence[Table], quantiser: Quantiser | None = None) -> None:
+        _check(index, tables)
         self.count = len(index)
         self.max_payload = 4 * self.count + 4
         """No payload is longer, in bytes."""
-        self.arrays = _flat(index, tables, quantiser or Quantiser.rounding(self.count), contexts)
+        self.arrays = _flat(index, tables, quantiser or Quantiser.rounding(self.count))
         """What it is made from; leave them as they are."""
         coder = _backend()(*self.arrays)
         self.compiled = not isinstance(coder, rans_python.Coder)
@@ -89,23 +83,17 @@ def _backend() -> Callable[..., _Coder]:
     return Coder
 
 
-def _check(index: NDArray[np.uint16], tables: Sequence[Table], contexts: Contexts | None) -> None:
+def _check(index: NDArray[np.uint16], tables: Sequence[Table]) -> None:
     check_array("index", index, np.uint16, (index.size,))
     if not 1 <= len(index) <= MAX_ELEMENTS or not 1 <= len(tables) <= _MOST_TABLES:
         msg = (
             f"entropy coder: {len(index)} values and {len(tables)} tables, at least 1 of both and at most 2**26, 2**16"
         )
         raise ConfigError(msg)
-    more = 0 if contexts is None else len(contexts.thresholds)
-    rule = f"below {len(tables) - more}: there are {len(tables)} tables, and a value uses {more + 1}"
-    check_all("index", index < len(tables) - more, index, rule)
-    if contexts is not None:
-        check_array("neighbours", contexts.neighbours, np.int32, (len(index), len(contexts.weights)))
+    check_all("index", index < len(tables), index, f"below {len(tables)}, the number of tables")
 
 
-def _flat(
-    index: NDArray[np.uint16], tables: Sequence[Table], quantiser: Quantiser, contexts: Contexts | None
-) -> Arrays:
+def _flat(index: NDArray[np.uint16], tables: Sequence[Table], quantiser: Quantiser) -> Arrays:
     check_array("inverse_step", quantiser.inverse_step, np.float32, (len(index),))
     arrays = Arrays(
         table_index=index,
@@ -116,8 +104,5 @@ def _flat(
         offset=quantiser.offset,
         step=quantiser.step,
         shift=quantiser.shift,
-        neighbours=np.zeros((len(index), 0), np.int32) if contexts is None else contexts.neighbours,
-        weights=np.zeros(0, np.uint8) if contexts is None else contexts.weights,
-        thresholds=np.zeros(0, np.uint16) if contexts is None else contexts.thresholds,
     )
     return Arrays(*map(np.ascontiguousarray, arrays))

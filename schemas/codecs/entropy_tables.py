@@ -1,4 +1,4 @@
-"""What an entropy coder is made from: tables, quantiser, contexts. Each raises ConfigError for what it cannot be."""
+"""What an entropy coder is made from: tables and a quantiser. Each raises ConfigError for what it cannot be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from schemas.tensor import Array, FloatArray
 _INT16: Final = np.iinfo(np.int16)
 _SINGLE: Final = np.finfo(np.float32)
 _MOST_COUNTED: Final = 1 << 62
-_MOST_NEIGHBOURS, _MOST_THRESHOLDS = 8, 15
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,35 +67,6 @@ class Quantiser:
         """Levels are the nearest integers, and come back as they are."""
         one = np.ones(count, np.float32)
         return cls(one, np.full_like(one, 0.5), one, np.zeros_like(one))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Contexts:
-    """Which of its tables a value is coded with, by the levels around it that are coded before it.
-
-    Value i uses table index[i] + b, where b thresholds are at most
-    sum over j of weights[j] * min(abs(level[neighbours[i, j]]), 255).
-    """
-
-    neighbours: NDArray[np.int32]
-    """int32[n, k]: positions before the value's own, -1 for none, which counts as level 0."""
-    weights: NDArray[np.uint8]
-    """uint8[k], k from 1 to 8."""
-    thresholds: NDArray[np.uint16]
-    """1 to 15 of them, ascending."""
-
-    def __post_init__(self) -> None:
-        width, steps = self.weights.size, self.thresholds.size
-        if not (1 <= width <= _MOST_NEIGHBOURS and 1 <= steps <= _MOST_THRESHOLDS):
-            msg = f"entropy coder: weights has {width} items and thresholds {steps}, must be 1 to 8 and 1 to 15"
-            raise ConfigError(msg)
-        check_array("weights", self.weights, np.uint8, (width,))
-        check_array("thresholds", self.thresholds, np.uint16, (steps,))
-        check_array("neighbours", self.neighbours, np.int32, (self.neighbours.size // width, width))
-        earlier = (self.neighbours >= -1) & (self.neighbours < np.arange(len(self.neighbours))[:, None])
-        check_all("neighbours", earlier, self.neighbours, "-1 or an earlier position")
-        rising = np.diff(self.thresholds.astype(np.int32), prepend=-1) > 0
-        check_all("thresholds", rising, self.thresholds, "more than the one before")
 
 
 def normalise(counts: Sequence[int], sum_to: int = TOTAL) -> NDArray[np.uint16]:

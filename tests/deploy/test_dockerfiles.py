@@ -7,6 +7,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ from tests.deploy.dockerfile import Dockerfile, is_ignored
 IMAGES = {"edge-node": Dockerfile(DEPLOY / "edge.Dockerfile"), "cloud-worker": Dockerfile(DEPLOY / "cloud.Dockerfile")}
 KINDS = {"edge-node": "edge", "cloud-worker": "worker"}
 IGNORE = TOP / ".dockerignore"
+EXTENSIONS = [
+    each["name"] for each in tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
+]
 each_image = pytest.mark.parametrize("command", IMAGES)
 
 
@@ -53,6 +57,18 @@ def test_the_edge_image_has_no_torch() -> None:
     assert names.isdisjoint({"torch", "litert-torch"})
     assert "cloud_worker" not in [source for sources, _ in image.copies() for source in sources]
     assert any("find_spec('torch')" in one.rest and "assert not" in one.rest for one in image.all("RUN"))
+
+
+@each_image
+def test_the_codecs_are_compiled_and_the_compiler_stays_behind(command: str) -> None:
+    instructions = IMAGES[command].instructions
+    final = max(place for place, one in enumerate(instructions) if one.name == "FROM")
+    runs = [one.rest for one in instructions[:final] if one.name == "RUN"]
+    assert "RUN" not in [one.name for one in instructions[final:]]
+    compiler = next(place for place, rest in enumerate(runs) if "gcc libc6-dev" in rest)
+    assert compiler < next(place for place, rest in enumerate(runs) if "pip install" in rest)
+    checked = next(rest for rest in runs if rest.startswith("python -I -c 'import schemas.codecs"))
+    assert all(extension in checked for extension in EXTENSIONS)
 
 
 def test_the_cloud_image_takes_an_index_and_needs_none() -> None:

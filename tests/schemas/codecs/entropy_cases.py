@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from schemas.codecs.entropy import Contexts, EntropyCoder, Quantiser, Table, normalise
+from schemas.codecs.entropy import EntropyCoder, Quantiser, Table, normalise
 from tests.golden.store import Entry
 
 HAS_C = importlib.util.find_spec("schemas.codecs._rans") is not None
@@ -25,13 +25,12 @@ class Case:
     index: NDArray[np.uint16]
     tables: list[Table]
     quantiser: Quantiser
-    contexts: Contexts | None = None
 
     def coder(self, *, pure: bool) -> EntropyCoder:
         """In Python, or in C where it is there."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SPLITBUS_PURE_PYTHON", "1" if pure else "0")
-            coder = EntropyCoder(self.index, self.tables, self.quantiser, self.contexts)
+            coder = EntropyCoder(self.index, self.tables, self.quantiser)
         assert coder.compiled is (HAS_C and not pure)
         return coder
 
@@ -51,12 +50,9 @@ def single(*values: float) -> NDArray[np.float32]:
 @st.composite
 def cases(draw: st.DrawFn, most: int = 40) -> Case:
     count = draw(st.integers(1, most))
-    contexts = draw(st.none() | _contexts(count))
-    buckets = 1 if contexts is None else len(contexts.thresholds) + 1
-    tables = draw(st.lists(_tables(), min_size=buckets, max_size=buckets + 3))
-    last = len(tables) - buckets
-    index = np.array(draw(st.lists(st.integers(0, last), min_size=count, max_size=count)), np.uint16)
-    return Case(index, tables, draw(_quantisers(count)), contexts)
+    tables = draw(st.lists(_tables(), min_size=1, max_size=4))
+    index = np.array(draw(st.lists(st.integers(0, len(tables) - 1), min_size=count, max_size=count)), np.uint16)
+    return Case(index, tables, draw(_quantisers(count)))
 
 
 @st.composite
@@ -78,15 +74,6 @@ def _quantisers(draw: st.DrawFn, count: int) -> Quantiser:
     )
 
 
-@st.composite
-def _contexts(draw: st.DrawFn, count: int) -> Contexts:
-    width = draw(st.integers(1, 8))
-    weights = draw(st.lists(st.integers(0, 255), min_size=width, max_size=width))
-    rows = [draw(st.lists(st.integers(-1, i - 1), min_size=width, max_size=width)) for i in range(count)]
-    thresholds = sorted(draw(st.sets(st.integers(0, 12) | st.integers(0, 65535), min_size=1, max_size=4)))
-    return Contexts(np.array(rows, np.int32), np.array(weights, np.uint8), np.array(thresholds, np.uint16))
-
-
 def levels(count: int) -> st.SearchStrategy[NDArray[np.int32]]:
     """int32[count]: mostly small, some beyond every table and some beyond int16."""
     value = st.integers(-6, 6) | _INT16 | st.integers(-(1 << 31), (1 << 31) - 1)
@@ -99,25 +86,20 @@ def values(count: int) -> st.SearchStrategy[NDArray[np.float32]]:
     return st.lists(value, min_size=count, max_size=count).map(lambda row: single(*row))
 
 
-def _golden(count: int, tables: list[Table], contexts: Contexts | None = None, last: int | None = None) -> Case:
-    index = (np.arange(count) % (len(tables) if last is None else last + 1)).astype(np.uint16)
+def _golden(count: int, tables: list[Table]) -> Case:
+    index = (np.arange(count) % len(tables)).astype(np.uint16)
     step = (0.25 + np.arange(count) % 7 / 8).astype(np.float32)
     offset, shift = np.full(count, 0.375, np.float32), np.full(count, 0.125, np.float32)
-    return Case(index, tables, Quantiser(1 / step, offset, step, shift), contexts)
+    return Case(index, tables, Quantiser(1 / step, offset, step, shift))
 
 
 _PLAIN = [table(-3, 1, 5, 20, 100, 20, 5, 1, 1), table(-1, 10, 30, 10, 2), table(0, 1, 1, 1)]
 _SKEWED = [table(-1, 30, 32700, 30, 1)]
-_NEAR = np.array([[i - 1, i - 8 if i >= 8 else -1] for i in range(64)], np.int32)
 
 GOLDEN: dict[str, tuple[Case, NDArray[np.float32]]] = {
     "entropy_plain": (_golden(48, _PLAIN), single(*(((i * i) % 37 - 18) / 10 for i in range(48)))),
     "entropy_escapes": (_golden(7, _PLAIN), single(0, 900, -1e9, np.inf, np.nan, 3, -4.75)),
     "entropy_skewed": (_golden(500, _SKEWED), single(*(float(i % 97 == 5) - float(i % 211 == 8) for i in range(500)))),
-    "entropy_contexts": (
-        _golden(64, _PLAIN, Contexts(_NEAR, np.array([2, 1], np.uint8), np.array([1, 4], np.uint16)), last=0),
-        single(*(i % 13 / 6 - 1 if i > 30 else 0 for i in range(64))),
-    ),
     "entropy_nothing": (_golden(3, _SKEWED), single(0, 0, 0)),
 }
 """Coder and what it coded, by golden file."""
@@ -125,13 +107,11 @@ GOLDEN: dict[str, tuple[Case, NDArray[np.float32]]] = {
 
 def golden_entry(case: Case, decoded: NDArray[np.float32]) -> Entry:
     names = ("inverse_step", "offset", "step", "shift")
-    kinds = ("neighbours", "weights", "thresholds")
     return {
         "entropy": {
             "index": _hex(case.index),
             "tables": [[each.low, _hex(each.freqs)] for each in case.tables],
             "quantiser": {name: _hex(getattr(case.quantiser, name)) for name in names},
-            "contexts": case.contexts and {name: _hex(getattr(case.contexts, name)) for name in kinds},
         },
         "decodes_to": _hex(decoded),
     }
@@ -142,12 +122,7 @@ def golden_case(entry: Entry) -> tuple[Case, bytes]:
     told: dict[str, Any] = entry["entropy"]
     quantiser = Quantiser(**{name: _array(text, "<f4") for name, text in told["quantiser"].items()})
     tables = [Table(low, _array(freqs, "<u2")) for low, freqs in told["tables"]]
-    contexts = told["contexts"] and Contexts(
-        _array(told["contexts"]["neighbours"], "<i4").reshape(-1, len(_array(told["contexts"]["weights"], "u1"))),
-        _array(told["contexts"]["weights"], "u1"),
-        _array(told["contexts"]["thresholds"], "<u2"),
-    )
-    return Case(_array(told["index"], "<u2"), tables, quantiser, contexts), bytes.fromhex(entry["decodes_to"])
+    return Case(_array(told["index"], "<u2"), tables, quantiser), bytes.fromhex(entry["decodes_to"])
 
 
 def _hex(array: NDArray[Any]) -> str:

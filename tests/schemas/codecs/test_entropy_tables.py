@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.codecs.entropy import TOTAL, Contexts, EntropyCoder, Quantiser, Table, normalise
+from schemas.codecs.entropy import TOTAL, EntropyCoder, Quantiser, Table, normalise
 from schemas.errors import ConfigError, DecodeError
 from tests.schemas.codecs.entropy_cases import GOLDEN, HAS_C, Case, cases, single, table
 
@@ -21,10 +21,6 @@ _UNUSED = np.zeros(3, np.uint16)
 def quantiser(**changed: Any) -> Quantiser:
     one = np.ones(3, np.float32)
     return Quantiser(**{"inverse_step": one, "offset": one / 2, "step": one, "shift": one * 0, **changed})
-
-
-def contexts(neighbours: Any = ((-1,), (0,), (1,)), weights: Any = (1,), thresholds: Any = (1,)) -> Contexts:
-    return Contexts(np.array(neighbours, np.int32), np.array(weights, np.uint8), np.array(thresholds, np.uint16))
 
 
 @given(counts)
@@ -84,23 +80,11 @@ WRONG: list[tuple[str, Callable[[], object]]] = [
     ("shift[2] is -1.0", lambda: quantiser(shift=single(0, 0, -1))),
     ("shift is float64[3], must be float32[3]", lambda: quantiser(shift=np.zeros(3))),
     ("step is float32[2], must be float32[3]", lambda: quantiser(step=single(1, 1))),
-    ("neighbours[1] is 1, must be -1 or an earlier position", lambda: contexts([[-1], [1], [0]])),
-    ("neighbours[0] is -2", lambda: contexts([[-2], [0], [0]])),
-    ("weights has 0 items", lambda: contexts(np.zeros((3, 0)), ())),
-    ("weights has 9 items", lambda: contexts(np.full((3, 9), -1), [1] * 9)),
-    ("thresholds 16", lambda: contexts(thresholds=range(16))),
-    ("thresholds[1] is 4, must be more than the one before", lambda: contexts(thresholds=(4, 4))),
-    ("neighbours is int32[3], must be int32[3, 1]", lambda: contexts((-1, 0, 1))),
     ("index is int64[3], must be uint16[3]", lambda: EntropyCoder(np.zeros(3, int), [_TABLE])),  # type: ignore[arg-type]
     ("0 values and 1 tables", lambda: EntropyCoder(_UNUSED[:0], [_TABLE])),
     ("3 values and 0 tables", lambda: EntropyCoder(_UNUSED, [])),
-    ("index[0] is 0, must be below 0", lambda: EntropyCoder(_UNUSED, [_TABLE], None, contexts())),
     ("index[0] is 1, must be below 1", lambda: EntropyCoder(_UNUSED + np.uint16(1), [_TABLE])),
     ("inverse_step is float32[3], must be float32[2]", lambda: EntropyCoder(_UNUSED[:2], [_TABLE], quantiser())),
-    (
-        "neighbours is int32[3, 1], must be int32[2, 1]",
-        lambda: EntropyCoder(_UNUSED[:2], [_TABLE] * 2, None, contexts()),
-    ),
 ]
 
 
@@ -147,7 +131,7 @@ def test_no_argument_breaks_the_extension(data: st.DataObject) -> None:
 def test_the_extension_says_what_is_wrong_with_its_arguments() -> None:
     from schemas.codecs._rans import Coder  # noqa: PLC0415
 
-    good = arrays_of(GOLDEN["entropy_contexts"][0])
+    good = arrays_of(GOLDEN["entropy_plain"][0])
     for which, bad, fact in (
         (0, good[0] + np.uint16(1), "index must name a table"),
         (0, good[0][:0], "index must have 1 to"),
@@ -155,10 +139,8 @@ def test_the_extension_says_what_is_wrong_with_its_arguments() -> None:
         (3, good[3] * 0, "freqs must each be 1 or more"),
         (5, good[5] - 1, "offset must be 0 or more"),
         (6, good[6][1:], "step must have an item for each value"),
-        (8, good[8] + 1, "neighbours must be -1 or an earlier position"),
-        (10, good[10][::-1].copy(), "thresholds must rise"),
     ):
         with pytest.raises(ConfigError, match=fact):
             Coder(*good[:which], bad, *good[which + 1 :])
-    with pytest.raises(TypeError, match="takes 11 arrays, got 1"):
+    with pytest.raises(TypeError, match="takes 8 arrays, got 1"):
         Coder(good[0])

@@ -1,0 +1,190 @@
+"""Fashion-MNIST: every answer that the bundle can give, beside image files of the input into the unsplit model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.children import TEST_IMAGES
+from benchmarks.rate_curves import Floats
+from benchmarks.rate_points import Measured, Reference, error_curve, log_softmax, through
+from benchmarks.rate_seeds import Shipped, seed_rows, seed_targets
+from benchmarks.rate_times import codec_ms, median_ms, one_thread
+from benchmarks.report import Report
+from benchmarks.rivals import LOSSY, Rival
+from edge_node.heads import open_head
+from edge_node.idx import labels_beside, read_idx
+from models.fashion_mnist import check, data
+from models.fashion_mnist.freeze import MAX_BATCH
+from schemas.bundle import FULL, TAIL, OperatingPoint
+from schemas.bundle_files import Bundle, open_bundle
+from schemas.errors import ConfigError
+from schemas.probability import softmax
+from schemas.tensor import Array
+
+NAME = "fashion_mnist"
+SIDES = {"jpeg": (28, 20), "webp": (28, 24, 20, 16), "avif": (28, 20), "png": (28, 20)}
+"""More where a smaller file is in sight: the headers of JPEG and AVIF alone take hundreds of bytes."""
+QUALITIES = {
+    "jpeg": (10, 50, 85),
+    "webp": (1, 15, 35, 50, 65, 75, 85, 95),
+    "avif": (20, 45, 65, 85),
+}
+WEBP_CONTAINER = 20
+"""RIFF header 12 and chunk header 8: bytes of a lossy WebP file that say nothing, and are not counted."""
+_QUICK, _QUICK_SIDES, _QUICK_QUALITIES = 60, (28, 16), (30, 80)
+_TIMED = 16
+
+Say = Callable[[str], None]
+
+
+def read_part(folder: Path | None, *, quick: bool) -> data.Labelled:
+    """All 10,000 test images of a folder, or the 1,000 that are committed; 60 of them when `quick`.
+
+    Raises ConfigError when the folder does not hold them.
+    """
+    try:
+        part = data.read_test(folder) if folder else _committed()
+    except data.DataError as error:
+        raise ConfigError(str(error)) from None
+    return data.Labelled(part.images[:_QUICK], part.labels[:_QUICK]) if quick else part
+
+
+def _committed() -> data.Labelled:
+    images = read_idx(TEST_IMAGES)
+    return data.Labelled(images, np.array(labels_beside(TEST_IMAGES, len(images)), np.uint8))
+
+
+class Pair:
+    """A bundle, its head's outputs for a part of the data, and the unsplit model's answers as the measure."""
+
+    def __init__(self, bundle: Bundle, part: data.Labelled, pool: Executor) -> None:
+        self.bundle, self.manifest, self.part, self._pool = bundle, bundle.manifest, part, pool
+        self.inputs = np.stack([self.manifest.preprocess.apply(image) for image in part.images[..., None]])
+        bundle.verify()
+        self._programs = {name: torch.export.load(bundle.path / name).module() for name in (TAIL, FULL)}
+        self.cuts, self.exit_logits = check.run_head(open_head(bundle, "auto"), self.inputs)
+        self.reference = Reference(self.full_logs(self.inputs), part.labels)
+
+    def run(self, name: str, inputs: Array) -> Array:
+        """Logits (N, 10) of one of the bundle's programs."""
+
+        @torch.inference_mode()
+        def one(start: int) -> Array:
+            found: Array = self._programs[name](torch.from_numpy(inputs[start : start + MAX_BATCH])).numpy()
+            return found
+
+        return np.concatenate(list(self._pool.map(one, range(0, len(inputs), MAX_BATCH))))
+
+    def full_logs(self, inputs: Array) -> Floats:
+        """The unsplit model's log-probabilities (N, 10) for preprocessed inputs."""
+        return log_softmax(self.run(FULL, inputs), self.manifest.full_temperature)
+
+    @property
+    def tail_points(self) -> list[OperatingPoint]:
+        """The operating points that ship the cut."""
+        return [point for point in self.manifest.points if point.part == "tail"]
+
+    def shipped(self) -> dict[int, Shipped]:
+        """Every operating point that ships the cut."""
+        found = {}
+        for point in self.tail_points:
+            arrived = through(self.bundle.codec(point), self.cuts)
+            found[point.id] = Shipped(arrived.sizes, self.run(TAIL, arrived.arrays))
+        return found
+
+    def answers(self, shipped: Mapping[int, Shipped]) -> list[tuple[str, Measured]]:
+        """What each answer costs and is worth: the exit alone, hybrid and the tail at each point, raw input."""
+        exit_logs = log_softmax(self.exit_logits, self._exit.temperature)
+        nothing = np.zeros(len(exit_logs))
+        found = [("exit", self.reference.judge("none", {}, nothing, exit_logs))]
+        stays = softmax(self.exit_logits, self._exit.temperature).max(axis=1) >= self._exit.threshold
+        for point in self.tail_points:
+            sizes, logits = shipped[point.id]
+            logs = log_softmax(logits, self.manifest.tail_temperature)
+            setting = {"setting": f"point {point.id}", **codec_ms(self.bundle.codec(point), self.cuts[:_TIMED])}
+            found.append(("tail", self.reference.judge(point.codec, setting, sizes, logs)))
+            mixed = np.where(stays[:, None], exit_logs, logs)
+            found.append(("hybrid", self.reference.judge(point.codec, setting, np.where(stays, 0, sizes), mixed)))
+        return found
+
+    @property
+    def _exit(self) -> Any:
+        if self.manifest.exit is None:
+            msg = f"{self.bundle.path} has no exit, so there is no hybrid to measure; give a --bundle with one"
+            raise ConfigError(msg)
+        return self.manifest.exit
+
+    def rival(self, rival: Rival) -> Measured:
+        """The unsplit model's answer to what comes out of an image file."""
+        arrived = through(rival.codec(self.manifest.sample), self.part.images[..., None], self._pool)
+        inputs = np.stack([self.manifest.preprocess.apply(image) for image in arrived.arrays])
+        left_out = WEBP_CONTAINER if rival.format == "webp" else 0
+        setting = {**rival.setting(), "container_bytes_left_out": left_out}
+        return self.reference.judge("input", setting, arrived.sizes - left_out, self.full_logs(inputs))
+
+    def times(self) -> dict[str, Any]:
+        """Head and tail, medians for one sample; within `one_thread`."""
+        head = open_head(self.bundle, "auto")
+        tail, cut = self._programs[TAIL], torch.from_numpy(self.cuts[:1])
+        with torch.inference_mode():
+            head_ms, tail_ms = median_ms(lambda: head.run(self.inputs[0])), median_ms(lambda: tail(cut))
+        share = head_ms / (head_ms + tail_ms)
+        return {"runtime": head.runtime, "head_ms": head_ms, "tail_ms": tail_ms, "time_share": share}
+
+
+def measure_rivals(pair: Pair, say: Say, *, quick: bool) -> dict[str, dict[int, list[Measured]]]:
+    """By format and size, lossy over the quality scale; the last point of WebP, and PNG, are lossless."""
+    found: dict[str, dict[int, list[Measured]]] = {}
+    for format_ in (*LOSSY, "png"):
+        qualities = () if format_ == "png" else _QUICK_QUALITIES if quick else QUALITIES[format_]
+        lossless = (None,) if format_ in {"webp", "png"} else ()
+        found[format_] = {}
+        for side in _QUICK_SIDES if quick else SIDES[format_]:
+            say(f"{format_} at {side}x{side}")
+            each = [Rival(format_, side, quality) for quality in (*qualities, *lossless)]
+            found[format_][side] = [pair.rival(rival) for rival in each]
+    return found
+
+
+def answer_rows(pair: Pair, shipped: Mapping[int, Shipped]) -> list[dict[str, Any]]:
+    """The pair's own answers."""
+    profile = pair.manifest.profile
+    ours = {"model": NAME, "macs_share": profile.head_macs / profile.full_macs, **pair.times()}
+    return [{**ours, "answer": answer, **point.row()} for answer, point in pair.answers(shipped)]
+
+
+def file_rows(rivals: Mapping[str, Mapping[int, list[Measured]]]) -> list[dict[str, Any]]:
+    """The unsplit model's answers to image files."""
+    theirs = {"model": NAME, "macs_share": 0.0, "time_share": 0.0, "answer": "full"}
+    points = (point for family in rivals.values() for found in family.values() for point in found)
+    return [{**theirs, **point.row()} for point in points]
+
+
+def add_to(report: Report, path: Path, folder: Path | None, say: Say, *, quick: bool) -> None:
+    """Measure the bundle at `path` and put rows, targets and notes into the report; no targets when `quick`.
+
+    Raises BundleError for a bundle that cannot be used, ConfigError when the data is not there.
+    """
+    part = read_part(folder, quick=quick)
+    say(f"{NAME}: {len(part.images)} images")
+    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        pair = Pair(open_bundle(path), part, pool)
+        shipped = pair.shipped()
+        rivals = measure_rivals(pair, say, quick=quick)
+        report.rows += [*answer_rows(pair, shipped), *file_rows(rivals)]
+    webp = [error_curve(points) for points in rivals["webp"].values()]
+    seeds = seed_rows(pair.reference, {"bundle": list(shipped.values())}, webp)
+    report.rows += [{"model": NAME, **row} for row in seeds]
+    report.targets += [] if quick else seed_targets(seeds)
+    report.notes += [
+        f"{NAME}: {len(part.images)} test images; KL between calibrated probabilities",
+        f"{NAME}: WebP without the {WEBP_CONTAINER} bytes of its container; in hybrid what stays counts as 0 bytes",
+        *(["--quick: few images, so there are no targets"] if quick else []),
+    ]

@@ -1,0 +1,98 @@
+"""How long head, tail and codec take for one sample on one thread, in processor time of the process.
+
+Nothing else may run in the process meanwhile; what other processes do matters less than it would on the wall's clock.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from schemas.codecs import Codec
+from schemas.tensor import Array
+
+_AT_LEAST_S = 0.25
+_AT_LEAST_CALLS = 25
+
+
+class PartTimes(NamedTuple):
+    """Medians for one sample."""
+
+    runtime: str
+    """What ran the head for `head_ms`: `ai-edge-litert`, or `torch` where there is no TFLite head."""
+    head_ms: float
+    tail_ms: float
+    """In torch."""
+    head_torch_ms: float
+
+    def row(self) -> dict[str, Any]:
+        """Columns of a row; the share of time is that of torch for both halves."""
+        share = self.head_torch_ms / (self.head_torch_ms + self.tail_ms)
+        return {"runtime": self.runtime, "head_ms": self.head_ms, "tail_ms": self.tail_ms, "time_share": share}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread while the context lasts, in each of the threads that begin within it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def median_ms(call: Callable[[], object]) -> float:
+    """Median of the calls of a quarter of a second, 25 at least, after one that is not counted."""
+    call()
+    taken: list[float] = []
+    ends = time.perf_counter() + _AT_LEAST_S
+    while len(taken) < _AT_LEAST_CALLS or time.perf_counter() < ends:
+        started = time.process_time()
+        call()
+        taken.append(time.process_time() - started)
+    return statistics.median(taken) * 1e3
+
+
+def codec_ms(codec: Codec, tensors: Array) -> dict[str, float]:
+    """Medians of encoding and of decoding over tensors (N, ...), as columns."""
+    payloads = [codec.encode(tensor) for tensor in tensors]
+    return {"encode_ms": _median_over(codec.encode, tensors), "decode_ms": _median_over(codec.decode, payloads)}
+
+
+def _median_over(call: Callable[[Any], object], items: Any) -> float:
+    turn = iter(range(1 << 30))
+    return median_ms(lambda: call(items[next(turn) % len(items)]))
+
+
+def part_times(head: nn.Module, tail: nn.Module, image: Tensor, model: bytes | None) -> PartTimes:
+    """Of both halves for one preprocessed image (1, C, H, W), within `one_thread`.
+
+    `model` is the head as TFLite where there is one.
+    """
+    with torch.inference_mode():
+        cut = head(image)
+        in_torch, tail_ms = median_ms(lambda: head(image)), median_ms(lambda: tail(cut))
+    invoke = None if model is None else _interpreter(model, image.numpy())
+    if invoke is None:
+        return PartTimes("torch", in_torch, tail_ms, in_torch)
+    return PartTimes("ai-edge-litert", median_ms(invoke), tail_ms, in_torch)
+
+
+def _interpreter(model: bytes, image: Array) -> Callable[[], object] | None:
+    """Runs the model on one thread; None where ai-edge-litert is not installed."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        return None
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    invoke: Callable[[], object] = interpreter.invoke
+    return invoke
