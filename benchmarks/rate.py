@@ -28,6 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     fashion = parser.add_argument_group("fashion_mnist")
     fashion.add_argument("--data", type=Path, metavar="DIR", help="the IDX files: all 10,000 test images, not 1,000")
     fashion.add_argument("--bundle", type=Path, default=BUNDLE)
+    fashion.add_argument(
+        "--seeds", type=Path, nargs="+", default=(), metavar="BUNDLE", help="pairs that other seeds made, beside it"
+    )
 
 
 def build_cuts(text: str) -> tuple[int, ...]:
@@ -48,7 +51,7 @@ async def run(options: argparse.Namespace) -> Report:
     if options.model in {"fashion_mnist", "all"}:
         from benchmarks import rate_fashion  # noqa: PLC0415 - loads torch
 
-        rate_fashion.add_to(report, options.bundle, options.data, say, quick=options.quick)
+        rate_fashion.add_to(report, options.bundle, options.data, say, quick=options.quick, others=options.seeds)
     if options.model in {"efficientnet_lite0", "all"}:
         from benchmarks import rate_photos  # noqa: PLC0415
 

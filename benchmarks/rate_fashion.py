@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,11 @@ class Pair:
         bundle.verify()
         self._programs = {name: torch.export.load(bundle.path / name).module() for name in (TAIL, FULL)}
         self.cuts, self.exit_logits = check.run_head(open_head(bundle, "auto"), self.inputs)
-        self.reference = Reference(self.full_logs(self.inputs), part.labels)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What the unsplit model answers."""
+        return Reference(self.full_logs(self.inputs), self.part.labels)
 
     def run(self, name: str, inputs: Array) -> Array:
         """Logits (N, 10) of one of the bundle's programs."""
@@ -167,8 +172,27 @@ def file_rows(rivals: Mapping[str, Mapping[int, list[Measured]]]) -> list[dict[s
     return [{**theirs, **point.row()} for point in points]
 
 
-def add_to(report: Report, path: Path, folder: Path | None, say: Say, *, quick: bool) -> None:
+def of_other_seeds(pair: Pair, others: Sequence[Path], pool: Executor) -> dict[str, list[Shipped]]:
+    """By the bundles' folders: what pairs trained with other seeds, from the same unsplit model, make of the same data.
+
+    Raises BundleError for a bundle that cannot be used, ConfigError for one with another unsplit model.
+    """
+    found = {}
+    for path in others:
+        other = Pair(open_bundle(path), pair.part, pool)
+        if other.manifest.files[FULL] != pair.manifest.files[FULL]:
+            msg = f"{path} has another unsplit model than {pair.bundle.path}; seeds are compared behind the same one"
+            raise ConfigError(msg)
+        found[str(path)] = list(other.shipped().values())
+    return found
+
+
+def add_to(
+    report: Report, path: Path, folder: Path | None, say: Say, *, quick: bool, others: Sequence[Path] = ()
+) -> None:
     """Measure the bundle at `path` and put rows, targets and notes into the report; no targets when `quick`.
+
+    `others` are bundles of pairs that were trained with other seeds.
 
     Raises BundleError for a bundle that cannot be used, ConfigError when the data is not there.
     """
@@ -177,12 +201,15 @@ def add_to(report: Report, path: Path, folder: Path | None, say: Say, *, quick: 
     with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
         pair = Pair(open_bundle(path), part, pool)
         shipped = pair.shipped()
+        seeds = of_other_seeds(pair, others, pool)
         rivals = measure_rivals(pair, say, quick=quick)
         report.rows += [*answer_rows(pair, shipped), *file_rows(rivals)]
     webp = [error_curve(points) for points in rivals["webp"].values()]
-    seeds = seed_rows(pair.reference, {"bundle": list(shipped.values())}, webp)
-    report.rows += [{"model": NAME, **row} for row in seeds]
-    report.targets += [] if quick else seed_targets(seeds)
+    groups = [{"bundle": list(shipped.values())}, *([seeds] if seeds else [])]
+    for group in groups:
+        rows = seed_rows(pair.reference, group, webp)
+        report.rows += [{"model": NAME, **row} for row in rows]
+        report.targets += [] if quick else seed_targets(rows)
     report.notes += [
         f"{NAME}: {len(part.images)} test images; KL between calibrated probabilities",
         f"{NAME}: WebP without the {WEBP_CONTAINER} bytes of its container; in hybrid what stays counts as 0 bytes",

@@ -48,12 +48,13 @@ def build(target: Path, crops: Array, weights: Path | None) -> Manifest:
     """
     net = nets.load_net(weights)
     head, tail = folded(net[: LAST_STEP + 1]), folded(net[LAST_STEP + 1 :])
+    in_tflite = export_tflite(head, torch.zeros(1, 3, nets.SIDE, nets.SIDE))
     cuts = _cuts(head, crops)
     tables = fit(cuts, gradients(tail, cuts, _DRAWS))
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        (temporary / HEAD_TFLITE).write_bytes(export_tflite(head, torch.zeros(1, 3, nets.SIDE, nets.SIDE)))
+        (temporary / HEAD_TFLITE).write_bytes(in_tflite)
         (temporary / TABLES).write_bytes(pack_tables(tables))
         write_pt2(tail, cuts[:1], temporary / TAIL)
         write_pt2(folded(net), torch.zeros(1, 3, nets.SIDE, nets.SIDE), temporary / FULL)

@@ -7,6 +7,7 @@ Images are float32 (N, 3, 224, 224), preprocessed as PREPROCESS says; logits are
 from __future__ import annotations
 
 import importlib.util
+import pickle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,19 +100,35 @@ def weights_path() -> Path:
     return Path(found.origin).parent / _WEIGHTS
 
 
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        first = str(error).partition("\n")[0]
+        msg = f"{path} is no state dict of torch: {first}; give the weights of Lite0"
+        raise ValueError(msg) from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        msg = f"{path} holds no state dict; give the weights of Lite0"
+        raise ValueError(msg)
+    return state
+
+
 def load_net(path: Path | None = None) -> nn.Sequential:
     """The trained model, in eval mode; `path` is another file of the same state dict.
 
     Its tensors are in the order of the net's own, so they are matched by place, and each must have its shape.
-    Raises ValueError when one does not fit.
+    Raises FileNotFoundError when there is no file, ValueError when it is no state dict or a tensor does not fit.
     """
-    source = torch.load(path or weights_path(), weights_only=True)
+    source = _read_state(path or weights_path())
     net = make_net()
     own = net.state_dict()
+    if len(source) != len(own):
+        msg = f"there are {len(source)} tensors, the net has {len(own)}; give the weights of Lite0"
+        raise ValueError(msg)
     state = dict(zip(own, source.values(), strict=True))
-    for (name, wanted), given in zip(own.items(), state.values(), strict=True):
-        if wanted.shape != given.shape:
-            msg = f"{name} is {list(given.shape)}, the net has {list(wanted.shape)}; give the weights of Lite0"
+    for name, wanted in own.items():
+        if wanted.shape != state[name].shape:
+            msg = f"{name} is {list(state[name].shape)}, the net has {list(wanted.shape)}; give the weights of Lite0"
             raise ValueError(msg)
     net.load_state_dict(state)
     return net.eval()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +15,10 @@ import pytest
 
 from benchmarks import rate_fashion, rate_times
 from benchmarks.__main__ import main
+from benchmarks.children import BUNDLE
 from benchmarks.rate import build_cuts
 from models.fashion_mnist import data
+from schemas.bundle import FULL, MANIFEST, seal
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("rate", "--json", "--quick", "--model", "fashion_mnist")
@@ -48,6 +52,29 @@ def test_every_answer_of_the_bundle_has_a_row(capsys: pytest.CaptureFixture[str]
     assert all(row["kl"] == 0 and row["agreement"] == 1 for row in lossless if row["side"] == 28)
     assert {row["container_bytes_left_out"] for row in answers if row.get("format") == "webp"} == {20}
     assert [row["seed"] for row in rows if "webp_ratio" in row] == ["bundle"] * len(tails)
+
+
+@pytest.mark.timeout(120)
+def test_bundles_of_other_seeds_have_rows_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(BUNDLE, other)
+    rows = report(capsys, (*QUICK, "--seeds", str(other)))["rows"]
+    seeds = [row for row in rows if "webp_ratio" in row]
+    assert [row.pop("seed") for row in seeds] == ["bundle"] * (len(seeds) // 2) + [str(other)] * (len(seeds) // 2)
+    assert seeds[: len(seeds) // 2] == seeds[len(seeds) // 2 :]
+
+
+def test_a_seed_from_another_unsplit_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(BUNDLE, other)
+    with (other / FULL).open("ab") as file:
+        file.write(b"another")
+    altered = (other / FULL).read_bytes()
+    fields = json.loads((other / MANIFEST).read_text())
+    fields["files"][FULL] = {"size": len(altered), "sha256": hashlib.sha256(altered).hexdigest()}
+    (other / MANIFEST).write_text(seal(fields).model_dump_json())
+    assert main([*QUICK, "--seeds", str(other)]) == 2
+    assert "another unsplit model" in capsys.readouterr().err
 
 
 def test_the_committed_thousand_are_read_and_a_folder_of_ten_thousand(tmp_path: Path) -> None:
