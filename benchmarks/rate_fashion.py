@@ -16,8 +16,8 @@ from benchmarks.children import TEST_IMAGES
 from benchmarks.rate_curves import Floats
 from benchmarks.rate_points import Measured, Reference, error_curve, log_softmax, through
 from benchmarks.rate_seeds import Shipped, seed_rows, seed_targets
-from benchmarks.rate_times import codec_ms, median_ms, one_thread
-from benchmarks.report import Report
+from benchmarks.rate_times import MOST_TIME, codec_ms, median_ms, one_thread
+from benchmarks.report import Report, Target
 from benchmarks.rivals import LOSSY, Rival
 from edge_node.heads import open_head
 from edge_node.idx import labels_beside, read_idx
@@ -39,6 +39,7 @@ QUALITIES = {
 }
 WEBP_CONTAINER = 20
 """RIFF header 12 and chunk header 8: bytes of a lossy WebP file that say nothing, and are not counted."""
+OURS = {"transform", "bottleneck"}
 _QUICK, _QUICK_SIDES, _QUICK_QUALITIES = 60, (28, 16), (30, 80)
 _TIMED = 16
 
@@ -172,6 +173,16 @@ def file_rows(rivals: Mapping[str, Mapping[int, list[Measured]]]) -> list[dict[s
     return [{**theirs, **point.row()} for point in points]
 
 
+def time_targets(rows: Sequence[Mapping[str, Any]]) -> list[Target]:
+    """The codec's share of its half at the slowest operating point; the baselines are in the rows alone."""
+    ours = [row for row in rows if row["answer"] == "tail" and row["codec"] in OURS]
+    shares = {
+        "encode over head time": max(row["encode_ms"] / row["head_ms"] for row in ours),
+        "decode over tail time": max(row["decode_ms"] / row["tail_ms"] for row in ours),
+    }
+    return [Target(f"{what}, {NAME}, slowest point", share, "<=", MOST_TIME) for what, share in shares.items()]
+
+
 def of_other_seeds(pair: Pair, others: Sequence[Path], pool: Executor) -> dict[str, list[Shipped]]:
     """By the bundles' folders: what pairs trained with other seeds, from the same unsplit model, make of the same data.
 
@@ -203,7 +214,9 @@ def add_to(
         shipped = pair.shipped()
         seeds = of_other_seeds(pair, others, pool)
         rivals = measure_rivals(pair, say, quick=quick)
-        report.rows += [*answer_rows(pair, shipped), *file_rows(rivals)]
+        answers = answer_rows(pair, shipped)
+        report.rows += [*answers, *file_rows(rivals)]
+        report.targets += [] if quick else time_targets(answers)
     webp = [error_curve(points) for points in rivals["webp"].values()]
     groups = [{"bundle": list(shipped.values())}, *([seeds] if seeds else [])]
     for group in groups:

@@ -13,7 +13,7 @@ from benchmarks.rate_cuts import NAME, TARGETS, Cut, CutPoints
 from benchmarks.rate_heads import exported
 from benchmarks.rate_net import Crops, Unsplit, load_crops
 from benchmarks.rate_points import Measured, Reference, kl_curve, log_softmax, through
-from benchmarks.rate_times import one_thread
+from benchmarks.rate_times import MOST_TIME, one_thread
 from benchmarks.report import Report, Target
 from benchmarks.rivals import LOSSY, Family, Grid, Rival, search
 from models.efficientnet_lite0 import nets
@@ -32,7 +32,6 @@ QUICK_QUALITIES = {"jpeg": (30, 80, 95), "webp": (20, 75, 94), "avif": (40, 68, 
 LEAST_RATIOS = {6: {"jpeg": 8.0, "webp": 7.5, "avif": 5.5}, 4: {"webp": 2.0}}
 """By cut: what a format must need, times our bytes, at every target KL; images made smaller are among the rivals."""
 _FLOAT32_CUT, _FLOAT32_AT, _FLOAT32_LEAST = 6, 0.05, 40.0
-_TIME_SHARE = 0.1
 
 Say = Callable[[str], None]
 
@@ -131,7 +130,7 @@ def _time_targets(cut: CutPoints) -> list[Target]:
             f"{what} over {part} time, cut {cut.cut}, slowest level",
             max(each[f"{what}_ms"] for each in took) / part_ms,
             "<=",
-            _TIME_SHARE,
+            MOST_TIME,
         )
         for what, (part, part_ms) in parts.items()
     ]

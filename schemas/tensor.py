@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ DType = Literal["float32", "uint8", "int8"]
 Dimension = Annotated[int, Field(ge=1, le=65_536)]
 MAX_ELEMENTS = 1 << 26
 """The most elements a spec may state: 256 MiB of float32."""
+
+_DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in get_args(DType)}
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float32]
@@ -42,11 +44,11 @@ class TensorSpec(Record):
     @property
     def nbytes(self) -> int:
         """Bytes of the raw tensor."""
-        return self.elements * np.dtype(self.dtype).itemsize
+        return self.elements * _DTYPES[self.dtype].itemsize
 
     def check(self, array: Array, what: str = "tensor") -> Array:
         """Return `array` as it is. Raises TensorError when dtype or shape differ from the spec."""
-        if array.dtype != np.dtype(self.dtype) or array.shape != self.shape:
+        if array.dtype != _DTYPES[self.dtype] or array.shape != self.shape:
             msg = (
                 f"{what} is {array.dtype}{list(array.shape)}, expected {self}; "
                 "use the bundle and the preprocessing that belong together"

@@ -139,43 +139,63 @@ static void destroy(PyObject *object)
 
 typedef void (*Work)(const Plan *, const float *, float *);
 
-/* `work` from the first array to the second, which must have as many floats as said. */
-static PyObject *apply(PyObject *args, const Plan *plan, Work work, ptrdiff_t taken, ptrdiff_t given)
+typedef struct {
+    PyObject *const *each;
+    Py_ssize_t count;
+} Arguments;
+
+static int are_floats(const Py_buffer *view, ptrdiff_t count)
 {
-    PyObject *source, *target, *done = NULL;
-    Py_buffer in, out;
-    if (!PyArg_ParseTuple(args, "OO", &source, &target) || PyObject_GetBuffer(source, &in, PyBUF_SIMPLE) < 0)
+    return view->len == count * (Py_ssize_t)sizeof(float) && view->format && strcmp(view->format, "f") == 0;
+}
+
+static int is_tensor(const Py_buffer *view, const ptrdiff_t *size)
+{
+    return view->ndim == 3 && view->shape[0] == size[CHANNELS] && view->shape[1] == size[HEIGHT] &&
+           view->shape[2] == size[WIDTH];
+}
+
+/* `work` from the first array to the second, of which one is a tensor and the other `plan->count` values. */
+static PyObject *apply(Arguments args, const Plan *plan, Work work, int tensor)
+{
+    PyObject *done = NULL;
+    Py_buffer views[2];
+    if (args.count != 2)
+        return PyErr_Format(PyExc_TypeError, "transform: takes 2 arrays, not %zd", args.count);
+    if (PyObject_GetBuffer(args.each[0], &views[0], PyBUF_ND | PyBUF_FORMAT) < 0)
         return NULL;
-    if (PyObject_GetBuffer(target, &out, PyBUF_WRITABLE) == 0) {
-        if (in.len != taken * (Py_ssize_t)sizeof(float) || out.len != given * (Py_ssize_t)sizeof(float)) {
-            PyErr_Format(PyExc_ValueError, "transform: takes %zd floats and gives %zd", taken, given);
-        } else {
-            work(plan, in.buf, out.buf);
+    if (PyObject_GetBuffer(args.each[1], &views[1], PyBUF_ND | PyBUF_FORMAT | PyBUF_WRITABLE) == 0) {
+        const ptrdiff_t *size = plan->size;
+        if (is_tensor(&views[tensor], size) &&
+            are_floats(&views[tensor], size[CHANNELS] * size[HEIGHT] * size[WIDTH]) &&
+            are_floats(&views[!tensor], plan->count)) {
+            work(plan, views[0].buf, views[1].buf);
             done = Py_NewRef(Py_None);
+        } else {
+            PyErr_Format(PyExc_ValueError, "transform: the tensor is float32[%zd, %zd, %zd], its code float32[%zd]",
+                         size[CHANNELS], size[HEIGHT], size[WIDTH], plan->count);
         }
-        PyBuffer_Release(&out);
+        PyBuffer_Release(&views[1]);
     }
-    PyBuffer_Release(&in);
+    PyBuffer_Release(&views[0]);
     return done;
 }
 
-static PyObject *forward_method(PyObject *self, PyObject *args)
+static PyObject *forward_method(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    const Plan *plan = &((Object *)self)->plan;
-    return apply(args, plan, forward, plan->size[CHANNELS] * plan->size[HEIGHT] * plan->size[WIDTH], plan->count);
+    return apply((Arguments){args, count}, &((Object *)self)->plan, forward, 0);
 }
 
-static PyObject *inverse_method(PyObject *self, PyObject *args)
+static PyObject *inverse_method(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
-    const Plan *plan = &((Object *)self)->plan;
-    return apply(args, plan, inverse, plan->count, plan->size[CHANNELS] * plan->size[HEIGHT] * plan->size[WIDTH]);
+    return apply((Arguments){args, count}, &((Object *)self)->plan, inverse, 1);
 }
 
 /* ---- module ---- */
 
 static PyMethodDef METHODS[] = {
-    {"forward", forward_method, METH_VARARGS, "float32[C, H, W] into float32[n]"},
-    {"inverse", inverse_method, METH_VARARGS, "float32[n] into float32[C, H, W]"},
+    {"forward", (PyCFunction)(void (*)(void))forward_method, METH_FASTCALL, "float32[C, H, W] into float32[n]"},
+    {"inverse", (PyCFunction)(void (*)(void))inverse_method, METH_FASTCALL, "float32[n] into float32[C, H, W]"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -31,6 +31,7 @@ FINEST, COARSEST = -12, 24
 """The levels that there are; what no level would code is not in the tables."""
 _OCTAVE: Final = np.array([1.0, 2**0.25, 2**0.5, 2**0.75]).astype(np.float32)
 _AXES: Final = 3
+_FLOAT32: Final = np.dtype(np.float32)
 _LARGEST_LEVEL: Final = 32_768.0
 
 
@@ -94,14 +95,17 @@ class Transform:
 
     def encode(self, array: Array) -> bytes:
         """Bytes of one tensor. Raises TensorError when it does not fit the spec."""
-        values = np.empty(self._count, np.float32)
-        self._transform.forward(np.ascontiguousarray(self._spec.check(array)), values)
+        values = np.empty(self._count, _FLOAT32)
+        try:
+            self._transform.forward(array, values)
+        except (BufferError, ValueError):  # not the tensor, or not in one piece
+            self._transform.forward(np.ascontiguousarray(self._spec.check(array)), values)
         return self._coder.encode(values)
 
     def decode(self, payload: bytes) -> FloatArray:
         """Tensor of the spec. Raises DecodeError as `EntropyCoder.decode` does, before the tensor is made."""
         values = self._coder.decode(payload)
-        tensor = np.empty(self._spec.shape, np.float32)
+        tensor = np.empty(self._spec.shape, _FLOAT32)
         self._transform.inverse(values, tensor)
         return tensor
 

@@ -43,7 +43,11 @@ class Transform:
         self._coded = np.arange(sizes.components) < kept.reshape(-1, 1)
 
     def forward(self, x: FloatArray, y: FloatArray) -> None:
-        """float32[C, H, W] into float32[n], in coding order."""
+        """float32[C, H, W], contiguous, into float32[n], in coding order. Raises ValueError for any other array."""
+        channels, height, width = self._sizes[:3]
+        if x.dtype != np.float32 or x.shape != (channels, height, width) or not x.flags.c_contiguous:
+            msg = f"the tensor is {x.dtype}{list(x.shape)}, not a contiguous float32{[channels, height, width]}"
+            raise ValueError(msg)
         with np.errstate(all="ignore"):  # what is not finite is made a level by the quantiser
             y[:] = self._mixed(x)[self._coded]
 

@@ -26,7 +26,7 @@ COUNT = 8
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_times, "_AT_LEAST_S", 0.0)
-    monkeypatch.setattr(rate_times, "_AT_LEAST_CALLS", 2)
+    monkeypatch.setattr(rate_times, "_AT_LEAST_BATCHES", 2)
     monkeypatch.setattr(rate_photos, "exported", lambda _cuts: {})
 
 

@@ -11,7 +11,7 @@ from schemas.codecs import Tables
 from schemas.codecs.transform import COARSEST, FINEST, Transform
 from schemas.codecs.transform_python import Sizes
 from schemas.codecs.transform_python import Transform as InPython
-from schemas.errors import ConfigError, DecodeError
+from schemas.errors import ConfigError, DecodeError, TensorError
 from schemas.tensor import FloatArray, TensorSpec
 from tests.schemas.codecs.backends import COMPILED, pure_python
 from tests.schemas.samples import SPEC, TRANSFORM, halves, normal
@@ -102,6 +102,24 @@ def _both_ways(transform: Any, x: FloatArray, values: FloatArray) -> tuple[Float
     transform.forward(x, forward)
     transform.inverse(values, inverse)
     return forward, inverse
+
+
+@pytest.mark.parametrize("backend", ["compiled", "pure"])
+def test_any_layout_of_the_tensor_is_encoded_and_no_other_array(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend == "pure":
+        pure_python(monkeypatch)
+    codec, array = Transform(SPEC, {"level": 0}, TRANSFORM), normal(SPEC.shape, 1)
+    payload = codec.encode(array)
+    wide = np.zeros((*SPEC.shape[:2], 2 * SPEC.shape[2]), np.float32)
+    wide[:, :, ::2] = array
+    read_only = array.copy()
+    read_only.flags.writeable = False
+    for same in (np.asfortranarray(array), wide[:, :, ::2], read_only):
+        assert codec.encode(same) == payload
+    others = (array.astype(np.float64), array.view(np.int32), array.ravel(), array[:, :1], array.astype(">f4"))
+    for other in (*others, np.asfortranarray(array[..., None])):
+        with pytest.raises(TensorError, match="expected float32"):
+            codec.encode(other)
 
 
 def test_a_node_without_a_compiler_makes_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
