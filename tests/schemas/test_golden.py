@@ -12,7 +12,7 @@ from schemas.codecs import CODECS, Codec, open_codec
 from schemas.codecs.tables import pack_tables, unpack_tables
 from schemas.errors import DecodeError, WireError
 from schemas.messages import Status
-from schemas.tensor import TensorSpec
+from schemas.tensor import Array, TensorSpec
 from tests.golden.store import FOLDER, Entry, Golden, read_index
 from tests.schemas.samples import (
     CODEC_CASES,
@@ -52,12 +52,18 @@ def codec_entry(case: CodecCase, payload: bytes) -> Entry:
     tables = {} if case.tables is None else {"tables": pack_tables(case.tables).hex()}
     return {
         **tables,
+        **({"encoded_from": plain_hex(case.array)} if case.stable else {}),
         "codec": case.codec_id,
         "spec": case.spec.model_dump(mode="json"),
         "config": case.config,
         "tolerance": case.tolerance,
-        "decodes_to": decoded.astype(decoded.dtype.newbyteorder("<")).tobytes().hex(),
+        "decodes_to": plain_hex(decoded),
     }
+
+
+def plain_hex(array: Array) -> str:
+    """Little-endian, in C order."""
+    return array.astype(array.dtype.newbyteorder("<")).tobytes().hex()
 
 
 def codec_of(entry: Entry) -> Codec:
@@ -114,6 +120,15 @@ def test_every_golden_payload_decodes_to_what_the_index_says(name: str) -> None:
         assert np.abs(decoded.astype(int) - told.astype(int)).max() <= entry["tolerance"]
     else:
         assert decoded.tobytes() == told.tobytes()
+
+
+@pytest.mark.parametrize("name", [name for name, entry in _CODEC.items() if "encoded_from" in entry])
+def test_what_a_golden_payload_was_made_of_makes_it_again(name: str) -> None:
+    entry = _CODEC[name]
+    spec = TensorSpec.model_validate(entry["spec"])
+    flat = np.frombuffer(bytes.fromhex(entry["encoded_from"]), np.dtype(spec.dtype).newbyteorder("<"))
+    array = flat.astype(spec.dtype).reshape(spec.shape)
+    assert codec_of(entry).encode(array) == (FOLDER / name).read_bytes()
 
 
 def test_the_index_and_the_folder_name_the_same_files() -> None:
