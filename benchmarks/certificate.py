@@ -112,7 +112,8 @@ async def run(options: argparse.Namespace) -> Report:
     report = Report("certificate", rows=[fashion.row()])
     resamples = min(options.resamples, _QUICK_RESAMPLES) if options.quick else options.resamples
     for place, alpha in enumerate(ALPHAS):
-        for index, population in enumerate([*synthetic(alpha), *fashion.pools()]):
+        populations: list[Population] = [*synthetic(alpha), *fashion.pools()]
+        for index, population in enumerate(populations):
             seed = (options.seed, place, index)
             report.rows += trial(population, Promise(alpha, options.delta), resamples, options.samples, seed)
     report.targets = [] if options.quick else targets(report.rows, options.delta)
