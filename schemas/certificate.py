@@ -18,6 +18,7 @@ from schemas.record import Record, explain
 
 CERTIFICATE: Final = "certificate.json"
 MAX_CERTIFICATE_BYTES: Final = 1 << 18
+DIGEST: Final = r"^[0-9a-f]{64}$"
 _TOLERANCE: Final = 1e-9
 
 Mode = Literal["labels", "agreement"]
@@ -38,7 +39,7 @@ class Certificate(Record):
 
     format: Literal[1] = 1
     mode: Mode
-    subject: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    subject: Annotated[str, Field(pattern=DIGEST)]
     """What it is for: the digest of the head's weights, or the bundle's interface digest."""
     alpha: Chance
     """The most wrong answers among the sure ones, as a share."""

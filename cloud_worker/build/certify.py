@@ -13,12 +13,13 @@ certified with carries no promise.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from schemas.binomial import lower_tail, upper_bound
-from schemas.certificate import Certificate, Mode
+from schemas.certificate import DIGEST, Certificate, Mode
 from schemas.errors import CannotCertifyError, ConfigError
 from schemas.probability import softmax
 
@@ -125,6 +126,9 @@ def issue(
     interface. Raises CannotCertifyError and ConfigError as `certify` does.
     """
     _check_logits(exit_logits, reference)
+    if not 0 < temperature < np.inf or not re.fullmatch(DIGEST, subject):
+        msg = f"certifying: temperature {temperature} must be above 0, and subject {subject!r:.70} 64 hex digits"
+        raise ConfigError(msg)
     chances = softmax(exit_logits, temperature)
     wrong = exit_logits.argmax(axis=1) != reference
     found = certify(chances.max(axis=1), wrong, alpha, delta, grid=grid, starts=starts)

@@ -291,6 +291,12 @@ class TestIssue:
         with pytest.raises(ConfigError, match=r"got float64\[20, 10\] and int64\[19\]"):
             issue(logits, labels[:19], mode="labels", temperature=1, alpha=0.1, delta=0.1, subject=DIGEST)
 
+    @pytest.mark.parametrize("changes", [{"temperature": 0.0}, {"temperature": np.inf}, {"subject": "head"}])
+    def test_what_cannot_stand_in_a_certificate_is_refused(self, changes: dict[str, object]) -> None:
+        options: dict[str, object] = {"temperature": 1.0, "subject": DIGEST, **changes}
+        with pytest.raises(ConfigError, match="64 hex digits"):
+            issue(*drawn(0.5, seed=9, count=20), mode="labels", alpha=0.1, delta=0.1, **options)  # type: ignore[arg-type]
+
 
 def test_it_needs_neither_torch_nor_scipy() -> None:
     code = "import sys, cloud_worker.build.certify; print({'torch', 'scipy'} & set(sys.modules))"
