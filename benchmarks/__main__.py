@@ -14,6 +14,7 @@ from schemas.errors import SplitbusError
 
 BENCHMARKS = {
     "ablation": "what each choice behind codec transform is worth, in bytes at equal KL of the output",
+    "certificate": "certified thresholds of the early exit: how often the promise is broken, beside plain ones",
     "demo": "the whole pipeline on the committed images, with a table at the end",
     "entropy": "bytes and time of the entropy coder against others, 50 to 150,000 values",
     "failover": "kill -9 one of two workers under load, again and again",

@@ -6,6 +6,7 @@
     ├── BadInputError            what a person or a file gave is wrong; a CLI exits with 2
     │   ├── ConfigError          an option, a setting or an environment variable
     │   ├── SampleError          an input that is not what the model takes
+    │   ├── CannotCertifyError   the samples do not support what is to be promised
     │   └── BundleError          a bundle that cannot be used
     │       ├── ManifestError    manifest.json is missing, unreadable or inconsistent
     │       ├── MissingFileError a file that the manifest names is not there
@@ -42,6 +43,15 @@ class ConfigError(BadInputError):
 
 class SampleError(BadInputError):
     """An input is not what the model takes."""
+
+
+class CannotCertifyError(BadInputError):
+    """The samples do not support what is to be promised about the early exit; nothing is wrong with them."""
+
+    def __init__(self, *, fact: str, remedy: str, more: int | None) -> None:
+        self.more = more
+        """Further samples that would do if none of them were wrong; None when none can be told."""
+        super().__init__(f"cannot certify: {fact}; {remedy}")
 
 
 class BundleError(BadInputError):

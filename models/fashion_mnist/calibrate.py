@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from schemas.probability import softmax
+from cloud_worker.build.certify import fit_temperature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,13 +45,7 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 def temperature(logits: Floats, labels: Ints) -> float:
     """The temperature of least negative log likelihood, to a thousandth."""
-    grid = np.exp(np.linspace(np.log(0.25), np.log(4.0), 241))
-
-    def loss(value: float) -> float:
-        chosen = softmax(logits, value)[np.arange(len(labels)), labels]
-        return float(-np.log(np.maximum(chosen, 1e-12)).mean())
-
-    return round(float(min(grid, key=loss)), 3)
+    return round(fit_temperature(logits, labels), 3)
 
 
 def answers(exit_p: Floats, tail_p: Floats, threshold: float, rule: Rule) -> tuple[Ints, NDArray[np.bool_]]:
