@@ -21,6 +21,7 @@ from cloud_worker.build.fisher import gradients
 from cloud_worker.build.fit_transform import Choices, fit
 from models.efficientnet_lite0 import nets, photos
 from schemas.codecs.transform import Transform
+from schemas.errors import ConfigError
 from schemas.tensor import Array, TensorSpec
 
 LEVELS = (-7, -5, -3, -1, 1, 3, 5)
@@ -70,14 +71,22 @@ class Cut(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Which cut, which photos."""
-    parser.add_argument("--cut", type=int, default=6, help="last step of the net that the head runs")
-    parser.add_argument("--only", type=int, nargs="*", help="numbers of the variants, from 0; all without")
+    parser.add_argument(
+        "--cut", type=int, choices=range(17), metavar="STEP", default=6, help="last step of the head, 0 to 16"
+    )
+    numbers = range(len(VARIANTS))
+    parser.add_argument(
+        "--only", type=int, nargs="+", choices=numbers, metavar="N", help=f"variants 0 to {numbers[-1]}; all without"
+    )
     parser.add_argument("--photos", type=Path, help="folder of photos instead of those of installed packages")
 
 
 async def run(options: argparse.Namespace) -> Report:
     """Fit and measure every variant."""
-    cut = _cut(options.cut, options.photos)
+    try:
+        cut = _cut(options.cut, options.photos)
+    except (photos.PhotoError, FileNotFoundError, ValueError) as error:
+        raise ConfigError(str(error)) from None
     report = Report("ablation", notes=[f"{len(cut.validation)} validation crops, cut {options.cut}, KL in nats"])
     for number in range(len(VARIANTS)) if options.only is None else options.only:
         variant = VARIANTS[number]

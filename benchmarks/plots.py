@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +27,11 @@ _BOLD, _PLAIN = {"fontsize": 10, "fontweight": "bold"}, {"fontsize": 8.5}
 _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8}
 
 
-def require() -> None:
-    """Raise ConfigError when matplotlib is not installed: before the measuring, not after it."""
+def require(path: Path) -> None:
+    """Raise ConfigError when no PNG can be written to `path`: before the measuring, not after it."""
+    if path.suffix.lower() != ".png" or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        msg = f"a plot cannot be written to {path}; name a .png file in a folder that is there and can be written"
+        raise ConfigError(msg)
     try:
         import matplotlib.figure  # noqa: F401, PLC0415 - only plots need it
     except ImportError:
@@ -74,7 +78,7 @@ def _photos(rows: Rows) -> Any:
         axes.axhline(kl, color=_FAINT, linewidth=0.8, zorder=0)
         axes.text(1.0, kl, f" KL {kl:g}", transform=axes.get_yaxis_transform(), color=_GREY, fontsize=8, va="center")
     for format_ in _FORMATS:
-        _draw_format(axes, [row for row in points if row.get("format") == format_], format_)
+        _draw_format(axes, [row for row in points if row.get("format") == format_], format_, best)
     cuts = sorted({row["cut"] for row in at})
     for cut, colour in zip(cuts, _BLUES[-len(cuts) :], strict=True):
         mine = [row for row in points if row["cut"] == cut and row["codec"] == "transform"]
@@ -97,8 +101,8 @@ def _photos_words(points: Rows, best: dict[str, Any]) -> tuple[str, str, str]:
     few, many = (pick(row["samples"] for row in points) for pick in (min, max))
     caption = (
         f"EfficientNet-Lite0, codec transform; {many} crops of photos that fitted nothing. Image files go into the "
-        "unsplit model.\nThin lines: made smaller first, and the rest of the quality scale "
-        f"(some of it on {few} of the crops)."
+        "unsplit model.\nThin lines: made smaller first, with more or less of the colour, and the rest of the quality "
+        f"scale (some of it on {few} of the crops)."
     )
     return title, saying, caption
 
@@ -113,13 +117,14 @@ def _draw_cut(axes: Any, rows: Rows, colour: str, *, bold: bool) -> None:
         axes.text(x[0], y[0] * 1.08, label, color=colour, ha="center", va="bottom", zorder=4, bbox=_PAPER, **_PLAIN)
 
 
-def _draw_format(axes: Any, rows: Rows, format_: str) -> None:
+def _draw_format(axes: Any, rows: Rows, format_: str, best: dict[str, Any]) -> None:
+    """A format at every size and chroma, the way that is best at the headline's KL drawn over the others."""
     colour = _FORMATS[format_][1]
-    most, largest = (max(row[name] for row in rows) for name in ("samples", "side"))
-    for side in {row["side"] for row in rows}:
-        mine = [row for row in rows if row["side"] == side]
+    most = max(row["samples"] for row in rows)
+    for way in {(row["side"], row["chroma"]) for row in rows}:
+        mine = [row for row in rows if (row["side"], row["chroma"]) == way]
         axes.plot(*_series(mine, "kl"), color=colour, linewidth=0.7, alpha=0.55, zorder=2)
-        if side == largest:
+        if way == (best[f"{format_}_side"], best[f"{format_}_chroma"]):
             x, y = _series([row for row in mine if row["samples"] == most], "kl")
             axes.plot(x, y, "o-", color=colour, linewidth=2.2, markersize=3.5, zorder=3)
 
@@ -175,10 +180,10 @@ def _fashion(rows: Rows) -> Any:
 
 
 def _best_pair(rows: Rows) -> dict[str, Any]:
-    """The richest point of 64 bytes or fewer that WebP has an answer to; without one, that of the largest ratio."""
-    known = [row for row in rows if np.isfinite(row.get("webp_ratio", np.nan))]
-    small = [row for row in known if row["bytes"] <= MOST_BYTES]
-    return max(small, key=lambda row: row["bytes"], default=max(known, key=lambda row: row["webp_ratio"], default={}))
+    """The bundle's richest point of 64 bytes or fewer, as in its target, if WebP has an answer to it; else empty."""
+    small = [row for row in rows if row.get("seed") == "bundle" and row["bytes"] <= MOST_BYTES]
+    best = max(small, key=lambda row: row["bytes"], default={})
+    return best if np.isfinite(best.get("webp_ratio", np.nan)) else {}
 
 
 def _fashion_words(points: Rows, best: dict[str, Any]) -> tuple[str, str, str]:

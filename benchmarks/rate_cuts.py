@@ -18,6 +18,7 @@ from benchmarks.rate_times import PartTimes, codec_ms, part_times
 from cloud_worker.build.fit_transform import fit
 from models.efficientnet_lite0 import nets
 from schemas.codecs import Codec, Config, open_codec
+from schemas.codecs.transform import COARSEST, FINEST
 from schemas.tensor import TensorSpec
 
 NAME = "efficientnet_lite0"
@@ -25,7 +26,7 @@ TARGETS = (0.1, 0.05, 0.02)
 """KL of the output, nats."""
 AFFINE_BITS = (6, 4)
 _STRIDE = 2
-_FURTHEST = 24
+_FURTHEST = COARSEST
 _MARGIN = 1.5
 """Levels are wanted until KL is this factor beyond the outermost targets."""
 _MOST_DRAWS = 8
@@ -43,7 +44,7 @@ def about_targets(measure: Callable[[int], Measured]) -> dict[int, Measured]:
     fine, coarse = min(TARGETS) / _MARGIN, max(TARGETS) * _MARGIN
     while max(found) < _FURTHEST and found[max(found)].kl.mean() < coarse:
         found[max(found) + _STRIDE] = measure(max(found) + _STRIDE)
-    while min(found) > -_FURTHEST and found[min(found)].kl.mean() > fine:
+    while min(found) > FINEST and found[min(found)].kl.mean() > fine:
         found[min(found) - _STRIDE] = measure(min(found) - _STRIDE)
     return dict(sorted(found.items()))
 

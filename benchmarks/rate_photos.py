@@ -92,16 +92,17 @@ def _ratio_row(found: Findings, cut: CutPoints, kl: float) -> dict[str, Any]:
 
 
 def _against(format_: str, family: Family, ours: Curve, kl: float, photo_of: Ints) -> dict[str, Any]:
-    """A format's ratio at a KL, its 90 % interval over photos, and the size at which it is best."""
-    curves = {side: kl_curve(points) for side, points in family.whole.items()}
+    """A format's ratio at a KL, its 90 % interval over photos, and the way in which it is best."""
+    curves = {way: kl_curve(points) for way, points in family.whole.items()}
     theirs = list(curves.values())
 
     def value(weights: Floats | None = None) -> float:
         return ratio(theirs, ours, kl, weights)
 
     low, high = spread(value, photo_of)
-    side = min(curves, key=lambda each: curves[each].bytes_at(kl))
-    columns = {"bytes": least_bytes(theirs, kl), "side": side, "ratio": value(), "ratio_low": low, "ratio_high": high}
+    way = min(curves, key=lambda each: curves[each].bytes_at(kl))
+    columns = {"bytes": least_bytes(theirs, kl), **way._asdict()}
+    columns |= {"ratio": value(), "ratio_low": low, "ratio_high": high}
     return {f"{format_}_{name}": each for name, each in columns.items()}
 
 
@@ -124,15 +125,16 @@ def targets(found: Findings) -> list[Target]:
 
 def _time_targets(cut: CutPoints) -> list[Target]:
     took = cut.codec_times[len(cut.ladder) :]
-    parts = {"encode": ("head", cut.times.head_ms), "decode": ("tail", cut.times.tail_ms)}
+    times = cut.times
+    parts = {"encode": ("head", times.head_ms, times.runtime), "decode": ("tail", times.tail_ms, "torch")}
     return [
         Target(
-            f"{what} over {part} time, cut {cut.cut}, slowest level",
+            f"{what} over {part} time in {runtime}, cut {cut.cut}, slowest level",
             max(each[f"{what}_ms"] for each in took) / part_ms,
             "<=",
             MOST_TIME,
         )
-        for what, (part, part_ms) in parts.items()
+        for what, (part, part_ms, runtime) in parts.items()
     ]
 
 

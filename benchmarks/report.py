@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import operator
 import os
 import platform
@@ -15,7 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 _COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt}
-_PACKAGES = ("numpy", "torch", "aiomqtt", "paho-mqtt", "ai-edge-litert", "tflite-runtime", "iotcore", "pydantic")
+_PACKAGES = (
+    *("numpy", "torch", "aiomqtt", "paho-mqtt", "ai-edge-litert", "tflite-runtime", "iotcore", "pydantic"),
+    *("pillow", "zstandard"),
+)
+_IMAGE_LIBRARIES = ("libjpeg_turbo", "webp", "avif", "zlib")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Report:
     def print(self, *, as_json: bool) -> None:
         """One JSON object on stdout, or the same for people."""
         if as_json:
-            sys.stdout.write(json.dumps(self.as_json()) + "\n")
+            sys.stdout.write(json.dumps(_finite(self.as_json()), allow_nan=False) + "\n")
             return
         if self.show is not None:
             self.show()
@@ -106,12 +111,32 @@ def versions() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return found | _image_libraries()
+
+
+def _image_libraries() -> dict[str, str]:
+    """What Pillow writes files with, where it is installed."""
+    try:
+        from PIL import features  # noqa: PLC0415 - only some benchmarks need it
+    except ImportError:
+        return {}
+    known = {*features.modules, *features.codecs, *features.features}
+    found = {name: features.version(name) for name in _IMAGE_LIBRARIES if name in known}
+    return {name: version for name, version in found.items() if version}
 
 
 def machine() -> dict[str, Any]:
     """Processor family and number of cores."""
     return {"arch": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _short(value: object) -> str:

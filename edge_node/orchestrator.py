@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -143,13 +144,21 @@ class EdgeCloudOrchestrator:
     def _point(self, part: str, request: Request) -> OperatingPoint | None:
         """The operating point for one frame: the first in the bundle, which lists the best first, within the limits.
 
-        Where none is, the one of the fewest bytes, and the router decides whether that may go.
+        Where none is, the quickest of those that cost no more than allowed, the first of equals; else the cheapest.
+        The router decides whether that may go.
         """
-        points = [point for point in self.manifest.points if point.part == part]
-        prices = self.router.policy.prices
-        within = (point for point in points if not over_limit(request, self.estimates.predict(point, prices)))
-        smallest = min(points, key=lambda point: self.estimates.payload(point).value, default=None)
-        return next(within, smallest)
+        prices, others = self.router.policy.prices, []
+        for point in self.manifest.points:
+            if point.part == part:
+                predicted = self.estimates.predict(point, prices)
+                if not over_limit(request, predicted):
+                    return point
+                others.append((point, predicted))
+        most = math.inf if request.max_cost is None else request.max_cost
+        affordable = [(point, predicted) for point, predicted in others if predicted.cost <= most]
+        if affordable:
+            return min(affordable, key=lambda each: each[1].latency_ms)[0]
+        return min(others, key=lambda each: each[1].cost, default=(None, None))[0]
 
 
 def exit_answer(logits: FloatArray, temperature: float, threshold: float) -> LocalAnswer | None:

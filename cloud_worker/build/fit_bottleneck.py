@@ -18,6 +18,8 @@ PRIOR_WEIGHT: Final = 8.0
 """How many samples the channel's own distribution counts for beside those of one place."""
 GROUPS: Final = 64
 """Tables for each rate: places whose integers are distributed alike share one."""
+MOST_IN_A_TABLE: Final = 65_536
+"""Items in one direction of a table; see `schemas.tensor.Dimension`."""
 _ROUNDS: Final = 12
 _SCALE: Final = 1 << 16
 
@@ -27,13 +29,17 @@ def fit(latents: Array, steps: Array) -> Tables:
 
     For each rate, places (a channel and a position) are grouped by their distribution, by Lloyd's algorithm under the
     Kullback-Leibler divergence, which is what coding with the group's table instead of the own one costs. Raises
-    ConfigError for shapes that do not fit or steps that are not positive.
+    ConfigError for shapes that do not fit, steps that are not positive, values that are not finite, and for more than
+    a file of tables holds.
     """
     if latents.ndim < 2 or steps.ndim != 2 or steps.shape[1] != latents.shape[1]:  # noqa: PLR2004
         msg = f"fitting codec bottleneck: latents {list(latents.shape)} and steps {list(steps.shape)} do not fit"
         raise ConfigError(msg)
     if not (np.isfinite(steps).all() and (steps > 0).all()):
         msg = "fitting codec bottleneck: a step is not positive; train again, or leave the rate out"
+        raise ConfigError(msg)
+    if not np.isfinite(latents).all():
+        msg = "fitting codec bottleneck: latents are not finite; look for the sample that makes them so"
         raise ConfigError(msg)
     flat = np.ascontiguousarray(latents.reshape(*latents.shape[:2], -1), np.float32)
     prior: list[Table] = []
@@ -43,6 +49,9 @@ def fit(latents: Array, steps: Array) -> Tables:
         groups = _grouped(shares.reshape(-1, shares.shape[-1]))
         index[rate] = len(prior) + groups.reshape(index[rate].shape)
         prior += _tables(shares.reshape(-1, shares.shape[-1]), groups)
+    if sum(len(table.freqs) for table in prior) > MOST_IN_A_TABLE or flat.shape[2] > MOST_IN_A_TABLE:
+        msg = f"fitting codec bottleneck: {len(steps)} rates of {list(latents.shape[1:])} do not fit a file of tables"
+        raise ConfigError(msg + "; give fewer rates, or a cut of fewer positions")
     return {"step": steps.astype(np.float32), "index": index, **pack_prior(prior)}
 
 

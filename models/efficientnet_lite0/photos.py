@@ -126,7 +126,7 @@ def _open(data: bytes) -> Image.Image | None:
                 return None
             image.load()
             copy = image.copy()
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     pixels = np.asarray(copy.resize((SIDE, SIDE))).reshape(-1, 3)
     return copy if len(np.unique(pixels, axis=0)) > _COLOURS else None
@@ -142,7 +142,7 @@ def _thumbnail(image: Image.Image) -> Array:
 
 def _folder(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in folder.rglob("*"):
-        if path.suffix.lower() in _SUFFIXES:
+        if path.suffix.lower() in _SUFFIXES and path.is_file():
             yield path.relative_to(folder).as_posix(), path.read_bytes()
 
 

@@ -3,9 +3,14 @@
  * Range asymmetric numeral systems (Duda, arXiv:1311.2540) with byte-wise renormalisation, after Giesen's public-domain
  * ryg_rans. `rans_python.py` is the same, to read first. Only IEEE single operations touch the levels, each rounded by
  * itself: compile with -ffp-contract=off. Every array of a Coder is as its comment says, or memory is not safe. */
+#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16 /* 16 is about _Float16 alone */
+#error "float operations here are rounded otherwise than to float; the Python code takes over"
+#endif
 
 #define PRECISION 15
 #define TOTAL (1u << PRECISION)

@@ -37,8 +37,9 @@ static int read_sizes(Plan *plan, PyObject *sizes)
     const ptrdiff_t *size = plan->size;
     const int small = size[HEIGHT] <= MAX_VALUES / size[WIDTH] / size[CHANNELS] &&
                       size[CHANNELS] <= MAX_VALUES / size[COMPONENTS] / size[BANDS];
-    if (!small || size[ROWS] > size[HEIGHT] || size[COLUMNS] > size[WIDTH]) {
-        PyErr_SetString(PyExc_ValueError, "transform: more rows or columns than the tensor has, or over 2**26 values");
+    if (!small || size[ROWS] > size[HEIGHT] || size[COLUMNS] > size[WIDTH] || size[COMPONENTS] > size[CHANNELS]) {
+        PyErr_SetString(PyExc_ValueError,
+                        "transform: more rows, columns or components than the tensor has, or over 2**26 values");
         return -1;
     }
     return 0;

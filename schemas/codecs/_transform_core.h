@@ -1,10 +1,15 @@
 /* The arithmetic of `schemas.codecs.transform`: every sum is taken in one order, the one `transform_python` takes, and
  * no multiply-add is fused, so that every machine gets the same floats. Vectors run across results, never across the
  * terms of a sum. */
+#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16 /* 16 is about _Float16 alone */
+#error "float operations here are rounded otherwise than to float; the Python code takes over"
+#endif
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
 #define WIDER __attribute__((target_clones("avx2", "default")))

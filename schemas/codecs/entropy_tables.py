@@ -15,7 +15,6 @@ from schemas.tensor import Array, FloatArray
 
 _INT16: Final = np.iinfo(np.int16)
 _SINGLE: Final = np.finfo(np.float32)
-_MOST_COUNTED: Final = 1 << 62
 
 
 @dataclass(frozen=True, eq=False, slots=True)

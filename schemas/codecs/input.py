@@ -14,7 +14,7 @@ from schemas.codecs.base import Config
 from schemas.codecs.tables import Tables, refuse_tables
 from schemas.errors import ConfigError
 from schemas.image_files import LARGEST_SIDE, Format
-from schemas.pictures import Picture
+from schemas.pictures import Chroma, Picture
 from schemas.record import Record, explain
 from schemas.tensor import Array, TensorSpec
 from schemas.zstd_frames import ZstdFrame
@@ -35,6 +35,9 @@ class InputConfig(Record):
     shrink: tuple[Side, Side] | None = None
     """Height and width to which the sample is brought before it is encoded, and from which it is brought back."""
 
+    chroma: Chroma = "4:2:0"
+    """How finely a lossy JPEG or AVIF keeps colour; photos of fine colour detail may need 4:4:4."""
+
     @model_validator(mode="after")
     def _quality_fits(self) -> InputConfig:
         if self.format in _LOSSLESS and self.quality is not None:
@@ -43,6 +46,9 @@ class InputConfig(Record):
         least = 0 if self.format == "avif" else 1
         if self.format in _LOSSY if self.quality is None else self.quality < least:
             msg = f"{self.format} needs a quality, {least} to 100"
+            raise ValueError(msg)
+        if self.format not in _LOSSY and self.chroma != "4:2:0":
+            msg = f"{self.format} has no choice of chroma; leave it out"
             raise ValueError(msg)
         if self.format == "zstd" and self.shrink is not None:
             msg = "zstd keeps every value; leave shrink out, or choose an image format"
@@ -92,4 +98,4 @@ def _picture(spec: TensorSpec, format_: Format, settings: InputConfig) -> Pictur
     if max(height, width) > largest:
         msg = f"codec input: {format_} takes sides up to {largest}, the sample is {spec}; use png"
         raise ConfigError(msg)
-    return Picture(spec, format_, settings.quality, width=width, height=height)
+    return Picture(spec, format_, settings.quality, width=width, height=height, chroma=settings.chroma)

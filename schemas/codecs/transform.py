@@ -131,6 +131,9 @@ def _basis(spec: TensorSpec, tables: Tables) -> Basis:
     columns = _finite(tables, "columns", (None, (width + 1) // 2))
     forward = _matrices(tables, "forward", (None, channels, None))
     bands, _, components = forward.shape
+    if components > channels:
+        msg = f"codec transform: {components} components of {channels} channels; calibrate the codec again"
+        raise ConfigError(msg)
     band = table_of(tables, "band", "uint8", (len(rows), len(columns)))
     if len(rows) > height or len(columns) > width or band.max() >= bands:
         msg = f"codec transform: {len(rows)} rows, {len(columns)} columns, band {band.max()} of {bands} for {spec}"

@@ -20,13 +20,22 @@ def cut_rows(cut: int, size: float) -> list[dict[str, Any]]:
     points = [{**same, "codec": "transform", "bytes": size * f, "kl": 0.05 / f**2} for f in (0.5, 1.0, 2.0)]
     ratios = {f"{each}_ratio": need / size for each, need in FORMATS.items()}
     needs = {f"{each}_bytes": need for each, need in FORMATS.items()}
+    needs |= {f"{each}_side": 224 for each in FORMATS} | {f"{each}_chroma": None for each in FORMATS}
     raw = {"transform_bytes": size, "float32_ratio": 40.0, "float32_over_minmax_u8": 4.0}
     return [*points, {"model": "efficientnet_lite0", "cut": cut, "at_kl": 0.05, **raw, **ratios, **needs}]
 
 
 def photo_rows(*cuts: int) -> list[dict[str, Any]]:
     files = [
-        {"format": name, "side": side, "quality": 50, "bytes": need * f, "kl": 0.05 / f**2, "samples": samples}
+        {
+            "format": name,
+            "side": side,
+            "chroma": None,
+            "quality": 50,
+            "bytes": need * f,
+            "kl": 0.05 / f**2,
+            "samples": samples,
+        }
         for name, need in FORMATS.items()
         for side, samples in ((224, 40), (160, 8))
         for f in (0.5, 2.0)
@@ -117,4 +126,10 @@ def test_several_models_get_a_file_each(tmp_path: Path) -> None:
 @pytest.mark.skipif(find_spec("matplotlib") is not None, reason="matplotlib is installed")
 def test_without_matplotlib_the_remedy_is_said() -> None:
     with pytest.raises(plots.ConfigError, match="pip install 'splitbus"):
-        plots.require()
+        plots.require(Path("rate.png"))
+
+
+@pytest.mark.parametrize("path", ["nowhere/rate.png", "rate.svg", "rate"])
+def test_a_place_where_no_png_can_be_written_is_refused_before_measuring(path: str) -> None:
+    with pytest.raises(plots.ConfigError, match="a plot cannot be written to"):
+        plots.require(Path(path))

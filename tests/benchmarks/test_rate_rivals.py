@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.rate_points import Measured, Reference, kl_curve, log_softmax
-from benchmarks.rivals import LOSSY, Grid, Rival, contenders, search
+from benchmarks.rivals import LOSSY, Grid, Rival, Way, contenders, search
 from schemas.tensor import TensorSpec
 
 SAMPLE = TensorSpec(dtype="uint8", shape=(28, 28, 1))
@@ -32,9 +32,10 @@ def test_every_rival_is_a_setting_of_codec_input(format_: str, side: int) -> Non
 
 
 def test_sizes_that_never_come_near_are_left_out() -> None:
-    scouts = {side: [made(Rival("jpeg", side, quality)) for quality in QUALITIES] for side in (28, 24, 16)}
-    assert contenders(scouts, [0.1, 0.02]) == [24]
-    assert contenders(scouts, [1e-9]) == [28, 24, 16]
+    ways = [Way(side, None) for side in (28, 24, 16)]
+    scouts = {way: [made(Rival("jpeg", way.side, quality)) for quality in QUALITIES] for way in ways}
+    assert contenders(scouts, [0.1, 0.02]) == [Way(24, None)]
+    assert contenders(scouts, [1e-9]) == ways
 
 
 def test_the_search_looks_at_all_on_few_samples_and_at_the_best_on_all() -> None:
@@ -45,11 +46,11 @@ def test_the_search_looks_at_all_on_few_samples_and_at_the_best_on_all() -> None
         return made(rival, 20 // every)
 
     family = search(Grid("jpeg", (28, 24, 16), QUALITIES), [0.1, 0.02], measure, 4)
-    assert [(rival.side, rival.quality) for rival, every in asked if every == 4] == [
-        (side, quality) for side in (28, 24, 16) for quality in QUALITIES
+    assert [(rival.side, rival.chroma, rival.quality) for rival, every in asked if every == 4] == [
+        (side, chroma, quality) for side in (28, 24, 16) for chroma in ("4:2:0", "4:4:4") for quality in QUALITIES
     ]
     assert {rival.side for rival, every in asked if every == 1} == {24}
-    curve = kl_curve(family.whole[24])
+    curve = kl_curve(family.whole[Way(24, "4:2:0")])
     assert curve.losses[:, 0].max() > 0.1
     assert curve.losses[:, 0].min() < 0.02
 

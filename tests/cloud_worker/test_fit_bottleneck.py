@@ -53,6 +53,18 @@ def test_one_sample_and_one_place_are_enough() -> None:
         assert codec.decode(codec.encode(np.full((1, 1), value, np.float32))).item() == value
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(bad: float) -> None:
+    with pytest.raises(ConfigError, match="latents are not finite"):
+        fit(np.concatenate([latents(5, 1), np.full((1, *SHAPE), bad, np.float32)]), STEPS)
+
+
+def test_more_rates_than_a_file_of_tables_holds_are_refused() -> None:
+    noise = np.random.default_rng(3).normal(0, 40, (300, 1, 64, 20)).astype(np.float32)
+    with pytest.raises(ConfigError, match=r"12 rates of .* do not fit a file of tables; give fewer rates"):
+        fit(noise * np.exp(np.linspace(-4, 0, 1280)).reshape(1, 1, 64, 20).astype(np.float32), np.ones((12, 1), "f4"))
+
+
 def test_shapes_that_do_not_fit_and_steps_of_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="do not fit"):
         fit(latents(3, 1), STEPS[:, :3])

@@ -313,3 +313,18 @@ def test_each_frame_travels_at_the_best_point_that_its_limits_allow(
             assert sent == [point]
 
     run_virtually(main())
+
+
+def test_a_deadline_that_no_rate_meets_costs_no_accuracy(tmp_path: Path) -> None:
+    """A smaller rate is worse and, as far as is known, no quicker."""
+    small, large = (point.model_dump() for point in tiny_manifest().points[:2])
+    points = [{**large, "id": 7, "mean_bytes": 600}, {**small, "id": 8, "mean_bytes": 64}]
+    bundle = make_bundle(tmp_path, fields={"points": points, "exit": None})
+
+    async def main() -> None:
+        async with staged(bundle, NoOpTail(bundle.manifest)) as scene:
+            await timed(scene, deadline_ms=40.0)
+            sent = [decode_work(m.payload).point for m in scene.heard if m.topic.startswith("sb/w/")]
+            assert sent == [7]
+
+    run_virtually(main())

@@ -242,3 +242,35 @@ def test_a_side_that_the_format_cannot_hold_is_refused_with_the_remedy(format_: 
         Input(spec_of(1, side, 3), FORMATS[format_])
     codec = Input(spec_of(1, side - 1, 1), FORMATS[format_])
     assert codec.decode(codec.encode(np.zeros((1, side - 1, 1), np.uint8))).shape == (1, side - 1, 1)
+
+
+@pytest.mark.parametrize("format_", ["jpeg", "avif"])
+def test_full_chroma_keeps_colour_that_half_chroma_loses(format_: str) -> None:
+    stripes = np.zeros((32, 32, 3), np.uint8)
+    stripes[:, ::2] = (255, 0, 0)
+    stripes[:, 1::2] = (0, 0, 255)
+    spec, config = spec_of(32, 32, 3), {"format": format_, "quality": 90}
+
+    def error(**more: str) -> float:
+        codec = Input(spec, {**config, **more})
+        return float(np.abs(codec.decode(codec.encode(stripes)).astype(int) - stripes).mean())
+
+    assert error(chroma="4:4:4") < 0.5 * error()
+    assert error(chroma="4:2:0") == error()
+
+
+@pytest.mark.parametrize("config", [{"format": "webp"}, {"format": "png"}, {"format": "zstd"}])
+def test_a_format_without_a_choice_of_chroma_says_so(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="has no choice of chroma; leave it out"):
+        Input(COLOUR, {**config, "chroma": "4:4:4"})
+
+
+@pytest.mark.parametrize("size", [8, 200])
+def test_a_jpeg_is_the_smaller_of_baseline_and_progressive(size: int) -> None:
+    image = np.asarray(Image.fromarray(pixels((6, 7, 3))).resize((size, size), Image.Resampling.BICUBIC))
+    payload = Input(spec_of(size, size, 3), FORMATS["jpeg"]).encode(image)
+    both = [
+        saved(Image.fromarray(image), "jpeg", quality=90, optimize=True, progressive=each) for each in (False, True)
+    ]
+    assert payload == min(both, key=len)
+    assert len(both[0]) != len(both[1])

@@ -77,7 +77,7 @@ def test_both_back_ends_agree_to_the_last_bit(data: st.DataObject) -> None:
     from schemas.codecs._transform import Transform as InC  # noqa: PLC0415 - see above
 
     c, h, w, bands = (data.draw(st.integers(1, most)) for most in (70, 9, 9, 3))
-    u, v, k = data.draw(st.integers(1, h)), data.draw(st.integers(1, w)), data.draw(st.integers(1, 70))
+    u, v, k = (data.draw(st.integers(1, most)) for most in (h, w, c))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
 
     def some(*shape: int) -> FloatArray:
@@ -149,6 +149,12 @@ _BROKEN: dict[str, tuple[Tables, str]] = {
     "a mean of another tensor": (TRANSFORM | {"mean": np.zeros(4, np.float32)}, r"table mean is float32\[4\]"),
     "more rows than there are": (TRANSFORM | {"rows": halves((3, 1), 1, 2)}, "table band is uint8"),
     "a band without a matrix": (TRANSFORM | {"band": np.full((2, 4), 2, np.uint8)}, "band 2 of 2"),
+    "more components than channels": (
+        TRANSFORM
+        | {"forward": np.ones((2, 3, 60_000), np.int16), "inverse": np.ones((2, 60_000, 3), np.int16)}
+        | {"spread_component": np.ones((2, 60_000), np.int16)},
+        "60000 components of 3 channels",
+    ),
     "NaN": (TRANSFORM | {"mean": np.full(3, np.nan, np.float32)}, "table mean has values that are not finite"),
     "a weight of nothing": (TRANSFORM | {"weight": np.zeros((2, 4), np.float32)}, "must be above 0"),
     "a step of nothing": (TRANSFORM | {"quantiser": np.zeros(3, np.float32)}, "must be above 0"),
