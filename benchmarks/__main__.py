@@ -22,6 +22,7 @@ BENCHMARKS = {
     "fuzz": "a million damaged payloads through every codec: no crash, no hang, no allocation over the bound",
     "kpi": "latency, bytes, cost and accuracy of each mode over an emulated mobile link",
     "overhead": "bytes of an inference beyond the compressed tensor",
+    "plan": "planning a stored profile again for another link",
     "rate": "bytes on the wire against fidelity: every cut and codec beside image files of the input",
     "roundtrip": "one frame in flight through splitbus against a bare aiomqtt echo",
 }

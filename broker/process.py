@@ -9,10 +9,8 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from broker.exits import EXIT_BAD_INPUT, EXIT_OK
 from schemas.errors import SplitbusError
-
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
-LOG_LEVELS = ("debug", "info", "warning", "error")
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 T = TypeVar("T")

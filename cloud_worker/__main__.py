@@ -1,99 +1,42 @@
-"""`cloud-worker run`: serve the tails of some bundles until SIGTERM."""
+"""The `cloud-worker` command."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import importlib.util
-import os
+import importlib
 import sys
 from collections.abc import Sequence
+from typing import Final
 
-from broker.link import Link, LinkConfig
-from broker.options import add_arguments
-from broker.presence import Announcer
-from broker.process import EXIT_BAD_INPUT, run_process, until_stopped
-from cloud_worker.compute import ComputeThread
-from cloud_worker.options import OPTIONS, RunOptions, default_id, run_options
-from cloud_worker.tails import SplitTail, load_tail
-from cloud_worker.worker import Worker, served
-from schemas.bundle_files import open_bundle
-from schemas.errors import ConfigError
-from schemas.messages import PresenceState, Served
-from schemas.topics import Topics
+PROG: Final = "cloud-worker"
+VERBS: Final = {
+    "run": ("cloud_worker.verb_run", "finish split inferences until SIGTERM"),
+    "plan": ("cloud_worker.build.verb_plan", "choose where to cut a profiled model for a link, and the codec"),
+}
+"""Module and purpose of each; a module has `add_options(parser)` and `run(arguments)`, which returns the exit code."""
 
-PROG = "cloud-worker"
+
+def build_parser(chosen: str) -> argparse.ArgumentParser:
+    """One subcommand a verb; only the chosen one's module is loaded, since planning needs nothing that serving does."""
+    parser = argparse.ArgumentParser(
+        prog=PROG, description="The cloud half. Every option can be an environment variable; the option wins."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    for name, (module, purpose) in VERBS.items():
+        verb = verbs.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        if name == chosen:
+            loaded = importlib.import_module(module)
+            loaded.add_options(verb)
+            verb.set_defaults(run=loaded.run)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line and serve; 0 after a drained end, 2 for bad input or a broker that cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog=PROG, description="Finish split inferences. Every option can be an environment variable; the option wins."
-    )
-    run = parser.add_subparsers(dest="command", required=True).add_parser("run", help="serve until SIGTERM")
-    add_arguments(run, OPTIONS)
-    arguments = parser.parse_args(argv)
-    try:
-        _check_torch()
-        options = run_options(arguments, os.environ)
-    except ConfigError as error:
-        sys.stderr.write(f"{PROG}: error: {error}\n")
-        return EXIT_BAD_INPUT
-    return run_process(PROG, lambda stop: serve(options, stop), log_level=options.log_level)
-
-
-def _check_torch() -> None:
-    """Raise ConfigError where torch is not installed, as on an edge node."""
-    if importlib.util.find_spec("torch") is None:
-        msg = "torch is not installed here; pip install 'splitbus[cloud]'"
-        raise ConfigError(msg)
-
-
-async def serve(options: RunOptions, stop: asyncio.Event) -> None:
-    """Load, connect, work until `stop` is set, drain.
-
-    Told to stop before it is connected, it ends then. Raises BundleError for a bundle that cannot be served,
-    BrokerUnavailableError or BrokerRefusedError when the broker cannot be used at the start; later the link is
-    restored for as long as it takes.
-    """
-    with ComputeThread() as thread:
-        tails = await _load(options, thread)
-        serves = served(tails)
-        # until its lines are subscribed it is not online: the worker says so then
-        announcer = Announcer(
-            "worker",
-            options.id,
-            serves,
-            Topics(options.root),
-            PresenceState.STOPPED,
-            ephemeral=options.id == default_id(),
-        )
-        config = LinkConfig(
-            options.broker,
-            client_id=f"worker-{options.id}",
-            receive_maximum=max(2, min(65_535, 2 * options.settings.max_batch)),
-        )
-        async with Link(config, announcer) as link:
-            await until_stopped(stop, link.wait_connected(options.connect_timeout_s))
-            if stop.is_set():
-                return
-            worker = Worker(link, tails, announcer, options.settings, on_ready=lambda: _say_ready(options.id, serves))
-            await worker.run(stop)
-
-
-async def _load(options: RunOptions, thread: ComputeThread) -> list[SplitTail]:
-    bundles = [open_bundle(path) for path in options.bundles]
-    max_batch, trusted, threads = options.settings.max_batch, options.trust_unsigned, options.torch_threads
-    return [
-        await load_tail(bundle, thread, max_batch=max_batch, trusted=trusted, threads=threads) for bundle in bundles
-    ]
-
-
-def _say_ready(id_: str, serves: Sequence[Served]) -> None:
-    """One line for each line of a model, for whoever waits for this process."""
-    for each in serves:
-        sys.stderr.write(f"ready id={id_} line={each.model}/{each.line} interface={each.interface}\n")
-    sys.stderr.flush()
+    """Read the command line and run the verb; 0 at its end, 2 for bad input."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    arguments = build_parser(given[0] if given else "").parse_args(given)
+    code: int = arguments.run(arguments)
+    return code
 
 
 if __name__ == "__main__":

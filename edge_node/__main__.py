@@ -9,8 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from broker.exits import EXIT_BAD_INPUT
 from broker.options import add_arguments, read_options
-from broker.process import EXIT_BAD_INPUT, run_process
+from broker.process import run_process
 from edge_node.options import OPTIONS
 from schemas.errors import ConfigError
 

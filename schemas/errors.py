@@ -5,6 +5,7 @@
     SplitbusError
     ├── BadInputError            what a person or a file gave is wrong; a CLI exits with 2
     │   ├── ConfigError          an option, a setting or an environment variable
+    │   ├── PlanError            no way to split a model meets the constraints
     │   ├── SampleError          an input that is not what the model takes
     │   ├── CannotCertifyError   the samples do not support what is to be promised
     │   └── BundleError          a bundle that cannot be used
@@ -39,6 +40,27 @@ class BadInputError(SplitbusError):
 
 class ConfigError(BadInputError):
     """An option, a setting or an environment variable has a value that cannot be used."""
+
+
+class PlanError(BadInputError):
+    """No way to split a model meets the constraints; the attributes tell of the one that comes nearest."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        candidate: str,
+        misses: tuple[str, ...],
+        constraint: str,
+        limit: float,
+        value: float | None,
+    ) -> None:
+        self.candidate, self.misses = candidate, misses
+        self.constraint, self.limit, self.value = constraint, limit, value
+        super().__init__(
+            f"no way to split {model} meets the constraints; the nearest is {candidate}: {'; '.join(misses)}; "
+            "relax that, or profile more operating points"
+        )
 
 
 class SampleError(BadInputError):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from broker.bus import Bus, Message, Subscription
+from broker.exits import EXIT_BAD_INPUT
 from broker.fleet.backlog import Backlog
 from broker.fleet.filters import check_filters
 from broker.fleet.options import BROKER_OPTIONS
@@ -24,7 +25,7 @@ from broker.fleet.sightings import sight
 from broker.fleet.text import Paint
 from broker.link import Link, LinkConfig
 from broker.options import Option, Table, add_arguments, flag, read_options, whole
-from broker.process import EXIT_BAD_INPUT, run_process, until_stopped
+from broker.process import run_process, until_stopped
 from schemas.errors import ConfigError
 from schemas.topics import Topics
 

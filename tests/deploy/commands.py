@@ -15,6 +15,7 @@ import pytest
 
 import cloud_worker.__main__ as cloud_main
 import cloud_worker.options as cloud_options
+import cloud_worker.verb_run as cloud_run
 import edge_node.__main__ as edge_main
 import edge_node.options as edge_options
 from broker.options import variable
@@ -24,6 +25,8 @@ DEPLOY = TOP / "deploy"
 PROJECT: dict[str, Any] = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
 
 MODULES: dict[str, ModuleType] = {"edge-node": edge_main, "cloud-worker": cloud_main}
+STARTERS: dict[str, ModuleType] = {"edge-node": edge_main, "cloud-worker": cloud_run}
+"""Where each begins its work."""
 VARIABLES = {
     "edge-node": {variable(name) for name in edge_options.OPTIONS},
     "cloud-worker": {variable(name) for name in cloud_options.OPTIONS},
@@ -36,7 +39,7 @@ def check(monkeypatch: pytest.MonkeyPatch, command: str, argv: Sequence[str], en
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(MODULES[command], "run_process", lambda *_args, **_kwargs: 0)
+    monkeypatch.setattr(STARTERS[command], "run_process", lambda *_args, **_kwargs: 0)
     try:
         return int(MODULES[command].main(list(argv)))
     except SystemExit as stopped:
