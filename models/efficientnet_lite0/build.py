@@ -23,13 +23,15 @@ from torch import Tensor, nn
 from cloud_worker.build.export_tflite import export_tflite
 from cloud_worker.build.fisher import gradients
 from cloud_worker.build.fit_transform import fit
+from edge_node.heads import open_head
 from models.efficientnet_lite0 import nets, photos
 from models.fashion_mnist.export import entries, replace
 from models.fashion_mnist.freeze import folded, weights_digest, write_pt2
 from schemas.bundle import FULL, HEAD_TFLITE, MANIFEST, TABLES, TAIL, Manifest, seal
+from schemas.bundle_files import open_bundle
 from schemas.codecs import Tables, open_codec
 from schemas.codecs.tables import pack_tables
-from schemas.errors import SplitbusError
+from schemas.errors import BundleError, SplitbusError
 from schemas.tensor import Array, TensorSpec
 
 VERSION = "1.0.0"
@@ -38,13 +40,14 @@ LAST_STEP = 6
 LEVELS = (-2, 0, 2)
 INPUTS: tuple[dict[str, Any], ...] = ({"format": "webp", "quality": 92}, {"format": "avif", "quality": 78})
 _DRAWS = 8
+_CHECKED, _MOST_OFF = 3, 1e-3
 _BATCH = 16
 
 
 def build(target: Path, crops: Array, weights: Path | None) -> Manifest:
     """Build from calibration crops uint8 (N, 224, 224, 3) and put in place; a bundle that was there is replaced whole.
 
-    Raises ConfigError without litert-torch, BundleError when it cannot convert the head.
+    Raises ConfigError without litert-torch, BundleError when it cannot convert the head, or converts it wrongly.
     """
     net = nets.load_net(weights)
     head, tail = folded(net[: LAST_STEP + 1]), folded(net[LAST_STEP + 1 :])
@@ -63,11 +66,22 @@ def build(target: Path, crops: Array, weights: Path | None) -> Manifest:
             _fields(net, points, TensorSpec(dtype="float32", shape=tuple(cuts.shape[1:])), entries(temporary))
         )
         (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+        _check_head(temporary, crops[:_CHECKED], cuts[:_CHECKED].numpy())
         temporary.chmod(0o755)
         replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return manifest
+
+
+def _check_head(folder: Path, crops: Array, cuts: Array) -> None:
+    """Raise BundleError when the head as it is deployed answers otherwise than the module."""
+    head = open_head(open_bundle(folder), "tflite")
+    found = np.stack([head.run(nets.PREPROCESS.apply(crop)).cut for crop in crops])
+    off = float(np.abs(found - cuts).max() / np.abs(cuts).max())
+    if off > _MOST_OFF:
+        msg = f"{HEAD_TFLITE} is off by {off:.2g} of the largest activation; use another release of litert-torch"
+        raise BundleError(msg)
 
 
 @torch.inference_mode()
