@@ -6,9 +6,10 @@
     good = [cut for cut in cuts(graph) if cut.refused is None]
     head, tail = split(graph, good[7])
 
-`tail(head(x))` has the same bits as `net(x)`, for any number of samples. Both halves are modules in eval mode that take
-one tensor, give one, hold only the parameters that they need, and can be exported again. Parameters and constants never
-cross: what is computed from them alone is computed by every half that needs it.
+`tail(head(x))` has the same bits as `net(x)`, for any number of samples, where `net` runs without the fused attention
+of torch.nn (`torch.backends.mha.set_fastpath_enabled(False)`), which rounds in another way. Both halves are modules in
+eval mode that take one tensor, give one, hold only the parameters that they need, and can be exported again. Parameters
+and constants never cross: what is computed from them alone is computed by every half that needs it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class Cut:
     """Steps in the head, at least 1 and fewer than there are."""
     name: str
     """The outermost module that the head's last step finishes, like `features.3`; inside one `module/call`."""
+    modules: tuple[str, ...]
+    """Every module whose call the head's last step ends, the outermost first: other names for the same place."""
     tensors: tuple[Crossing, ...]
     elements: int
     """Values that cross for one sample."""
@@ -103,6 +106,7 @@ def _cut(graph: Graph, index: int, macs: Sequence[int], most_tensors: int) -> Cu
     return Cut(
         index=index,
         name=graph.labels[index - 1],
+        modules=graph.finished[index - 1],
         tensors=tensors,
         elements=sum(max(0, math.prod(each.shape)) for each in tensors),
         macs=macs[index - 1],

@@ -46,6 +46,8 @@ class Graph:
     steps: tuple[fx.Node, ...]
     labels: tuple[str, ...]
     """For each step the outermost module that is finished after it, or `module/call` inside one; all different."""
+    finished: tuple[tuple[str, ...], ...]
+    """For each step all modules whose call it ends, the outermost first."""
     input: fx.Node
     output: fx.Node
     place: Mapping[fx.Node, int]
@@ -80,7 +82,8 @@ class Graph:
             raise BundleError(msg)
         uses = _last_uses(nodes, place, output, len(steps))
         constants = _constants(program, nodes, source)
-        return cls(nodes, steps, _labels(steps), source, output, place, uses, constants, batch)
+        finished = _finished(steps)
+        return cls(nodes, steps, _labels(steps, finished), finished, source, output, place, uses, constants, batch)
 
     def crossing(self, index: int) -> list[fx.Node]:
         """Values that steps after the first `index` read and that come from these, or are the input."""
@@ -184,15 +187,22 @@ def _constants(
     return found
 
 
-def _labels(steps: tuple[fx.Node, ...]) -> tuple[str, ...]:
-    finished = {call: node for node in steps for call, _ in _calls(node)}
+def _finished(steps: tuple[fx.Node, ...]) -> tuple[tuple[str, ...], ...]:
+    last = {call: node for node in steps for call, _ in _calls(node)}
+    return tuple(tuple(path for call, path in _calls(node) if last[call] is node and path) for node in steps)
+
+
+def _labels(steps: tuple[fx.Node, ...], finished: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     labels: dict[str, None] = {}
-    for node in steps:
-        calls = _calls(node)
-        done = [path for call, path in calls if finished[call] is node and path]
-        inside = f"{calls[-1][1]}/{node.name}" if calls and calls[-1][1] else node.name
+    for node, done in zip(steps, finished, strict=True):
+        inside = "/".join([path for _, path in _calls(node)[-1:] if path] + [_call(node)])
         labels[_unused(done[0] if done else inside, labels)] = None
     return tuple(labels)
+
+
+def _call(node: fx.Node) -> str:
+    """What is called: `add` for aten.add.Tensor."""
+    return str(getattr(node.target, "__name__", node.target)).partition(".")[0]
 
 
 def _calls(node: fx.Node) -> list[tuple[str, str]]:

@@ -58,7 +58,6 @@ class _Half:
             return self.batch if factor == 1 else self.graph.call_function(operator.mul, (self.batch, factor))
         if node in self._whole.constants:
             target, held = self._whole.constants[node]
-            target = _free_name(target)
             self._held[target] = held
             return self.graph.get_attr(target)
         copied = self.graph.node_copy(node, made.__getitem__)
@@ -72,8 +71,3 @@ class _Half:
             self.graph.erase_node(self.batch)
         module = fx.GraphModule(self._held, self.graph, "Half")
         return module.eval()
-
-
-def _free_name(target: str) -> str:
-    """The name, unless a GraphModule has an attribute of its own there."""
-    return f"model.{target}" if hasattr(fx.GraphModule, target.partition(".")[0]) else target

@@ -74,7 +74,10 @@ def pack(graph: fx.Graph, values: Sequence[tuple[fx.Node, Value]]) -> fx.Node:
 
 
 def unpack(graph: fx.Graph, packed: fx.Node, batch: fx.Node, values: Sequence[Value]) -> list[fx.Node]:
-    """Add the calls that give back the values, each as it lay in memory: the same kernels then give the same bits."""
+    """Add the calls that give back the values, each in the order in which it lay in memory, without gaps.
+
+    The same kernels then give the same bits.
+    """
     flat = packing([value.shape for value in values]).flat
     parts: list[fx.Node] = []
     start = 0
