@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import torch
 from torch import Tensor, fx, nn
 
-from cloud_worker.build.cut_sizes import has_batch, multiple, value_of
+from cloud_worker.build.cut_sizes import has_batch, multiple, sizes_of, value_of
 from cloud_worker.build.cut_trace import output_name, trace
 from schemas.errors import BundleError
 
@@ -114,7 +114,7 @@ def _hands_on(node: fx.Node) -> bool:
     if str(node.target) not in _SAME or not isinstance(node.args[0], fx.Node):
         return False
     given, made = value_of(node.args[0]), value_of(node)
-    return bool(given.dtype == made.dtype and given.device == made.device and given.shape == made.shape)
+    return bool(given.dtype == made.dtype and given.device == made.device and sizes_of(given) == sizes_of(made))
 
 
 def _needs(node: fx.Node, batch: Any) -> list[fx.Node]:

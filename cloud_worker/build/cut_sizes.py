@@ -15,6 +15,11 @@ def value_of(node: fx.Node) -> Any:
     return node.meta.get("val")
 
 
+def sizes_of(value: Tensor) -> list[Any]:
+    """Its shape as numbers and expressions: to compare those asks nothing of the data."""
+    return [size.node.expr if isinstance(size, torch.SymInt) else size for size in value.shape]
+
+
 def multiple(size: object, batch: Any) -> int | None:
     """How many times the batch size it is, or None when it is no whole multiple."""
     if not isinstance(size, torch.SymInt):

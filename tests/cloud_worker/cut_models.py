@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from cloud_worker.build.cut import Graph
 
 
 class Net(nn.Module):
@@ -192,3 +195,21 @@ def branch_net() -> nn.Module:
         return net.leave(x).relu()
 
     return Net(forward, enter=nn.Linear(6, 6), leave=nn.Linear(6, 3))
+
+
+def settle(module: nn.Module) -> nn.Module:
+    """In eval mode, with BatchNorm statistics that are not those of a fresh one."""
+    generator = torch.Generator().manual_seed(0)
+    for norm in module.modules():
+        if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            norm.running_mean = torch.randn(norm.num_features, generator=generator)
+            norm.running_var = torch.rand(norm.num_features, generator=generator) + 0.5
+    return module.eval()
+
+
+@cache
+def traced(make: Callable[[], nn.Module], *shape: int) -> tuple[nn.Module, Graph]:
+    """A model and its graph, the same for all tests."""
+    torch.manual_seed(0)
+    module = settle(make())
+    return module, Graph.trace(module, torch.zeros(1, *shape))

@@ -23,22 +23,14 @@ from tests.cloud_worker.cut_models import (
     integer_net,
     recurrent_net,
     resnet,
+    settle,
     signal_net,
     sizes_net,
     token_encoder,
+    traced,
 )
 
 IMAGE = (3, 16, 16)
-
-
-def settle(module: nn.Module) -> nn.Module:
-    """In eval mode, with BatchNorm statistics that are not those of a fresh one."""
-    generator = torch.Generator().manual_seed(0)
-    for norm in module.modules():
-        if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            norm.running_mean = torch.randn(norm.num_features, generator=generator)
-            norm.running_var = torch.rand(norm.num_features, generator=generator) + 0.5
-    return module.eval()
 
 
 def samples(count: int, shape: tuple[int, ...]) -> Tensor:
@@ -67,8 +59,8 @@ def over_the_wire(x: Tensor) -> Tensor:
     return torch.from_numpy(x.numpy().copy(order="C"))
 
 
-def check_every_cut(module: nn.Module, shape: tuple[int, ...]) -> list[Cut]:
-    graph = Graph.trace(module, torch.zeros(1, *shape))
+def check_every_cut(module: nn.Module, graph: Graph) -> list[Cut]:
+    shape = tuple(graph.input.meta["val"].shape[1:])
     found = cuts(graph)
     inputs = [samples(count, shape) for count in (1, 3)]
     wanted = [whole(module, x) for x in inputs]
@@ -110,16 +102,14 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def test_head_and_tail_have_the_bits_of_the_whole_at_every_cut(
     make: Callable[[], nn.Module], shape: tuple[int, ...]
 ) -> None:
-    torch.manual_seed(0)
-    found = check_every_cut(settle(make()), shape)
+    found = check_every_cut(*traced(make, *shape))
     assert sum(cut.refused is None for cut in found) >= 3
     assert [cut.index for cut in found] == list(range(1, len(found) + 1))
     assert len({cut.name for cut in found}) == len({cut.tensors for cut in found}) == len(found)
 
 
 def test_efficientnet_lite0_can_be_cut_anywhere() -> None:
-    torch.manual_seed(0)
-    found = check_every_cut(settle(make_net()), (3, 32, 32))
+    found = check_every_cut(*traced(make_net, 3, 32, 32))
     assert len(found) == 147
     assert not any(cut.refused for cut in found)
     blocks = [cut for cut in found if cut.name.isdecimal()]
@@ -133,8 +123,7 @@ def named(found: list[Cut], name: str) -> Cut:
 
 
 def test_a_cut_says_what_crosses_and_what_the_head_costs() -> None:
-    net = settle(resnet())
-    found = cuts(Graph.trace(net, torch.zeros(1, 3, 32, 32)))
+    found = cuts(traced(resnet, 3, 32, 32)[1])
     stem = named(found, "0")
     assert (stem.index, stem.macs, stem.elements) == (1, 16 * 16 * 8 * 3 * 49, 16 * 16 * 8)
     assert stem.spec == TensorSpec(dtype="float32", shape=(8, 16, 16))
@@ -151,15 +140,14 @@ def test_a_cut_says_what_crosses_and_what_the_head_costs() -> None:
 
 
 def test_tensors_of_different_shapes_are_flattened_into_one() -> None:
-    found = cuts(Graph.trace(UNet().eval(), torch.zeros(1, *IMAGE)))
+    found = cuts(traced(UNet, *IMAGE)[1])
     bottom = named(found, "bottom")
     assert [each.shape for each in bottom.tensors] == [(4, 16, 16), (8, 8, 8), (8, 4, 4)]
     assert bottom.spec == TensorSpec(dtype="float32", shape=(1024 + 512 + 128,))
 
 
 def test_what_comes_from_constants_alone_never_crosses() -> None:
-    net = VisionTransformer().eval()
-    graph = Graph.trace(net, torch.zeros(1, *IMAGE))
+    net, graph = traced(VisionTransformer, *IMAGE)
     found = cuts(graph)
     assert [each.shape for each in named(found, "patch").tensors] == [(16, 4, 4)]
     assert [len(named(found, name).tensors) for name in ("encoder.layers.0", "encoder")] == [1, 1]
@@ -181,16 +169,14 @@ def shared_table() -> nn.Module:
 
 
 def test_what_both_halves_need_both_compute() -> None:
-    net = shared_table()
-    found = check_every_cut(net, (4,))
+    net, graph = traced(shared_table, 4)
+    found = check_every_cut(net, graph)
     assert [len(cut.tensors) for cut in found] == [1, 1]
-    graph = Graph.trace(net, torch.zeros(1, 4))
     assert [list(half.state_dict()) for half in split(graph, found[1])] == [["table"], ["table"]]
 
 
 def test_weights_are_those_of_the_module() -> None:
-    net = settle(signal_net())
-    graph = Graph.trace(net, torch.zeros(1, 2, 64))
+    net, graph = traced(signal_net, 2, 64)
     head, tail = split(graph, cuts(graph)[0])
     assert head.get_parameter("0.weight") is net.get_parameter("0.weight")
     assert tail.get_buffer("1.running_mean") is net.get_buffer("1.running_mean")
@@ -200,12 +186,12 @@ def test_calls_that_only_hand_a_value_on_are_no_place_to_cut() -> None:
     net = nn.Sequential(
         nn.Linear(4, 4), nn.Dropout(), nn.Identity(), nn.ReLU(), nn.Dropout(), nn.Linear(4, 2), nn.Dropout()
     )
-    assert [cut.name for cut in check_every_cut(net.eval(), (4,))] == ["0", "3"]
+    assert [cut.name for cut in check_every_cut(net.eval(), Graph.trace(net, torch.zeros(1, 4)))] == ["0", "3"]
 
 
 def test_items_of_one_call_have_names_of_their_own() -> None:
     net = Net(lambda net, x: torch.cat(net.a(x).chunk(2, dim=1)[::-1], dim=1).relu(), a=nn.Linear(4, 6)).eval()
-    found = check_every_cut(net, (4,))
+    found = check_every_cut(net, Graph.trace(net, torch.zeros(1, 4)))
     assert [[each.name for each in cut.tensors] for cut in found] == [["a"], ["split[0]", "split[1]"], ["cat"]]
 
 
@@ -216,7 +202,7 @@ def test_items_of_one_call_have_names_of_their_own() -> None:
 def test_halves_can_be_exported_again_for_any_batch_size(
     make: Callable[[], nn.Module], shape: tuple[int, ...], name: str
 ) -> None:
-    graph = Graph.trace(make().eval(), torch.zeros(1, *shape))
+    _, graph = traced(make, *shape)
     head, tail = split(graph, named(cuts(graph), name))
     x = samples(2, shape)
     for half, example in ((head, x), (tail, head(x).detach())):
