@@ -1,7 +1,7 @@
 """Functions of one value at a time of the NumPy head: float32 in and float32 out, of any shape.
 
 Each gives a new array and leaves its argument alone, or writes into `out`, which may be the argument itself.
-None of them overflows: large values go to where the function goes, and NaN stays NaN.
+Values up to 1e30 do not overflow, and NaN stays NaN.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Out = FloatArray | None
 
 _ZERO, _HALF, _ONE, _THREE, _SIX = (np.float32(value) for value in (0, 0.5, 1, 3, 6))
 _LARGE = np.float32(80)
-"""Its exponential is a float32; beyond it sigmoid is 1 to the last bit."""
+"""Its exponential is a float32, and that of its negative is next to nought."""
 _FLAT = np.float32(10)
 """Beyond it erf and the tanh of GELU are 1 to the last bit."""
 _ERF = tuple(np.float32(value) for value in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592))
@@ -90,7 +90,9 @@ def sigmoid(x: FloatArray, out: Out = None) -> FloatArray:
 
 def silu(x: FloatArray, out: Out = None) -> FloatArray:
     """X * sigmoid(x)."""
-    return np.multiply(x, sigmoid(x), out=out)
+    gate = sigmoid(x)
+    bounded: FloatArray = np.maximum(x, -_LARGE, out=out)
+    return np.multiply(bounded, gate, out=out)
 
 
 def tanh(x: FloatArray, out: Out = None) -> FloatArray:
@@ -132,4 +134,5 @@ def _erf(x: FloatArray) -> FloatArray:
         series += factor
     series *= t
     series *= np.exp(-size * size)
-    return np.copysign(_ONE - series, x)
+    result: FloatArray = np.copysign(_ONE - series, x)
+    return result
