@@ -61,6 +61,8 @@ from schemas.record import Record
 
 __all__ = ["OPS", "Kernel", "Layer", "Shape", "Site", "build"]
 
+_LARGEST = 3.4028234e38
+_Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 _Size = Annotated[int, Field(ge=1, le=4096)]
 _Pad = Annotated[int, Field(ge=0, le=4096)]
 _Pads = tuple[_Pad, _Pad] | tuple[_Pad, _Pad, _Pad, _Pad]
@@ -69,13 +71,13 @@ _Pads = tuple[_Pad, _Pad] | tuple[_Pad, _Pad, _Pad, _Pad]
 class SlopeAttrs(Record):
     """Of leaky_relu."""
 
-    slope: float
+    slope: _Number
 
 
 class EluAttrs(Record):
     """Of elu."""
 
-    alpha: float
+    alpha: _Number
 
 
 class GeluAttrs(Record):
@@ -87,8 +89,8 @@ class GeluAttrs(Record):
 class ClipAttrs(Record):
     """None is no limit."""
 
-    low: float | None = None
-    high: float | None = None
+    low: _Number | None = None
+    high: _Number | None = None
 
 
 class ConvAttrs(Record):
@@ -128,7 +130,7 @@ class NormAttrs(Record):
     """Over how many of the last dimensions, and what keeps the variance from nought."""
 
     dims: Annotated[int, Field(ge=1, le=8)]
-    epsilon: Annotated[float, Field(ge=0)]
+    epsilon: Annotated[float, Field(ge=0, le=_LARGEST)]
 
 
 class SoftmaxAttrs(Record):
@@ -174,7 +176,7 @@ def _linear(site: Site) -> Layer:
     site.attrs(NoAttrs)
     *lead, length = site.shapes[0]
     weight, bias = site.weights((0, length))
-    return fresh(partial(layers.linear, weight=weight, bias=bias), (*lead, weight.shape[0]))
+    return fresh(partial(layers.linear, weight=weight, bias=bias), (*lead, weight.shape[0]), site.elements())
 
 
 def _elementwise(function: Activation) -> Callable[[Site], Layer]:
@@ -268,8 +270,7 @@ def _pool(site: Site, run: Kernel, window: Window) -> Layer:
     channels, height, width = site.image()
     down, across = layers.pool_windows(window)
     size = site.window(window)
-    halfway = (channels, size[0], width)
-    scratch = down.scratch((channels, height, width), 2) + across.scratch(halfway, 2)
+    scratch = down.scratch((channels + 1, height, width), 2) + across.scratch((channels + 1, size[0], width), 2)
     return fresh(run, (channels, *size), scratch)
 
 

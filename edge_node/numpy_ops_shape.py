@@ -22,7 +22,7 @@ _Rank = Field(min_length=1, max_length=MAX_RANK)
 class ConcatAttrs(Record):
     """Axis without the batch dimension."""
 
-    axis: Annotated[int, Field(ge=0, le=5)] = 0
+    axis: _Axis = 0
 
 
 class ReshapeAttrs(Record):
@@ -42,7 +42,7 @@ class PadAttrs(Record):
 
     before: Annotated[tuple[_Pad, ...], _Rank]
     after: Annotated[tuple[_Pad, ...], _Rank]
-    value: float = 0.0
+    value: Annotated[float, Field(ge=-3.4028234e38, le=3.4028234e38)] = 0.0
 
 
 def concat(site: Site) -> Layer:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge_node.numpy_graph import MAX_BYTES, GraphFile
 from edge_node.numpy_head import NumpyHead, compile_graph
-from edge_node.numpy_ops import OPS, Site, build
+from edge_node.numpy_ops import OPS
 from schemas.errors import BundleError
 from tests.edge_node.head_files import DATA, TWINS, manifest, write_npz
 
@@ -216,26 +216,6 @@ def test_a_layer_that_would_take_too_much_memory_is_refused_before_it_is_taken(
     try:
         assert "the cap is" in refusal(data)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
-
-
-@pytest.mark.parametrize(("stride", "padding"), [((1, 1), (0, 1)), ((2, 3), (3, 2)), ((4000, 4000), (30, 30))])
-@pytest.mark.parametrize("op", ["conv2d", "depthwise", "max_pool", "avg_pool"])
-def test_a_run_takes_no_more_memory_than_was_counted(
-    op: str, stride: tuple[int, int], padding: tuple[int, int]
-) -> None:
-    pool = {"kernel": (61, 61), "stride": stride, "padding": padding}
-    conv = {"stride": stride, "padding": padding, "groups": 4 if op == "depthwise" else 1}
-    shape, weight = (4, 130, 90), np.ones((4, 1 if op == "depthwise" else 4, 7, 7), np.float32)
-    made = node("conv2d", weights={"weight": "w"}, attrs=conv) if "pool" not in op else node(op, attrs=pool)
-    file = GraphFile(write_npz(graph(made, shape=shape), w=weight))
-    layer = build(Site(file.graph.nodes[0], (shape,), file))
-    x = np.ones(shape, np.float32)
-    tracemalloc.start()
-    try:
-        assert layer.run(x).shape == layer.shape
-        assert tracemalloc.get_traced_memory()[1] < 4 * (layer.scratch + np.prod(layer.shape)) + (1 << 15)
     finally:
         tracemalloc.stop()
 
