@@ -163,7 +163,10 @@ def _conv2d(site: Site) -> Layer:
     window = Window((kh, kw), attrs.stride, _sides(attrs.padding), attrs.dilation)
     size = site.window(window)
     run = partial(conv2d, weight=weight, bias=bias, window=window, groups=attrs.groups)
-    fuse: Callable[[Activation], Kernel] = lambda activation: partial(run, activation=activation)  # noqa: E731
+
+    def fuse(activation: Activation) -> Kernel:
+        return partial(run, activation=activation)
+
     return Layer(run, (out, *size), window.scratch(image, kh * kw + 2), fuse)
 
 

@@ -28,7 +28,8 @@ def export_node(trace: Trace, node: fx.Node) -> None:
     if node.target is operator.getitem and node.args[1] == 0:
         handler = shaping.alias
     if handler is None:
-        known = sorted({name.partition(".")[0] for name in _HANDLERS} - {_BATCH_NORM} | {"batch_norm"})
+        names = {name.partition(".")[0] for name in _HANDLERS if not name.startswith("_")}
+        known = sorted(names | {"batch_norm"})
         raise unsupported(node, f"known are {', '.join(known)}")
     check_value(node)
     try:
@@ -59,9 +60,8 @@ def _folded(trace: Trace, node: fx.Node) -> bool:
 
 _ASSERTIONS: Final = frozenset({"aten._assert_tensor_metadata.default"})
 """They hold for the example, and every sample is of its dtype and shape."""
-_BATCH_NORM: Final = "_native_batch_norm_legit_no_training"
 _HANDLERS: Final[dict[str, Callable[..., None]]] = {
-    f"{_BATCH_NORM}.default": norms.batch_norm,
+    "_native_batch_norm_legit_no_training.default": norms.batch_norm,
     "_to_copy.default": shaping.alias,
     "_unsafe_view.default": shaping.view,
     "adaptive_avg_pool1d.default": windows.adaptive_avg_pool,
