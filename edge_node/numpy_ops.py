@@ -36,9 +36,9 @@ adaptive_max_pool                                                   floor(i h / 
 ========================  ========================================  ==========================================
 
 A bias may be left out. Pairs are (vertical, horizontal); padding is on both sides, or four numbers (top, bottom, left,
-right) for a convolution or max_pool; an avg_pool's is at most half the kernel, a max_pool's less than what the kernel
-reaches. Sizes round down: h' = (h + top + bottom - dilation (kernel - 1) - 1) // stride + 1. Images have three
-dimensions; one-dimensional data is an image of height 1, by a reshape.
+right) for a convolution or max_pool; an avg_pool's is at most half the kernel, and each window of a max_pool must meet
+a value that is no padding. Sizes round down: h' = (h + top + bottom - dilation (kernel - 1) - 1) // stride + 1. Images
+have three dimensions; one-dimensional data is an image of height 1, by a reshape.
 """
 
 from __future__ import annotations
@@ -264,8 +264,9 @@ def _avg_pool(site: Site) -> Layer:
 def _max_pool(site: Site) -> Layer:
     attrs = site.attrs(MaxPoolAttrs)
     window = Window(attrs.kernel, attrs.stride, _sides(attrs.padding), attrs.dilation)
-    if max(window.padding[:2]) >= window.reach()[0] or max(window.padding[2:]) >= window.reach()[1]:
-        raise site.fail(f"padding {list(attrs.padding)} is as long as the kernel reaches, {list(window.reach())}")
+    site.window(window)
+    if window.meets_padding_alone(*site.image()[1:]):
+        raise site.fail(f"a window of {list(attrs.kernel)} meets only padding, which is {list(attrs.padding)}")
     return _pool(site, partial(layers.max_pool, window=window), window)
 
 

@@ -37,6 +37,19 @@ class Window(NamedTuple):
         (rows, row), reach = self.padded(height, width), self.reach()
         return (rows - reach[0]) // self.stride[0] + 1, (row - reach[1]) // self.stride[1] + 1
 
+    def meets_padding_alone(self, height: int, width: int) -> bool:
+        """Whether there is a window over (h, w) whose every tap lies in the padding."""
+        axes = zip((height, width), self.padding[::2], self.kernel, self.stride, self.dilation, strict=True)
+        for (length, before, kernel, stride, dilation), count in zip(axes, self.size(height, width), strict=True):
+            stop = count * stride - before
+            if stop - stride >= length:
+                return True
+            for start in range(-before, min(0, stop), stride):
+                tap = -(start // dilation)
+                if tap >= kernel or start + tap * dilation >= length:
+                    return True
+        return False
+
     def phases(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(down, across, rows, row): what `Shifted` allocates for each channel.
 

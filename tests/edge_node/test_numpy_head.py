@@ -77,7 +77,14 @@ BAD_NODES: dict[str, tuple[dict[str, Any], str]] = {
     "padded with nothing": (node("pad", attrs={"before": [1] * 3, "after": [1] * 3, "value": float("nan")}), "value"),
     "three sides": (node("conv2d", weights=CONV, attrs={"padding": [1, 1, 1]}), "padding"),
     "no adaptive size": (node("adaptive_max_pool", attrs={"size": [0, 1]}), "size"),
-    "max padding": (node("max_pool", attrs={"kernel": [2, 2], "stride": [1, 1], "padding": [0, 2, 0, 0]}), "reaches"),
+    "max padding": (
+        node("max_pool", attrs={"kernel": [2, 2], "stride": [1, 1], "padding": [0, 2, 0, 0]}),
+        "only padding",
+    ),
+    "dilated max": (
+        node("max_pool", attrs={"kernel": [2, 1], "stride": [1, 1], "padding": [5, 0], "dilation": [9, 1]}),
+        "only padding",
+    ),
     "sides of a mean": (node("avg_pool", attrs={"kernel": [2, 2], "stride": [1, 1], "padding": [0] * 4}), "padding"),
     "attribute of another op": (node("relu", attrs={"axis": 1}), "axis"),
     "weights of another op": (node("relu", weights=CONV), "takes no weights"),
