@@ -18,7 +18,8 @@ The JSON object, for a 3x3 convolution, ReLU and a classifier::
 `outputs` is the cut, then the exit's logits when there is an exit. Nodes come in an order in which every
 input is already known; each value is written once. `attrs` and `weights` may be left out when empty. The
 ops, their attributes and the shapes of their weights are in `edge_node.numpy_ops`. BatchNorm does not
-exist here: a writer folds it into the layer before it.
+exist here: a writer folds it into the layer before it, or writes a `scale`. Ops and attributes are added without a
+new format number, since a release refuses by name those that it does not know; none changes its meaning.
 """
 
 from __future__ import annotations

@@ -7,18 +7,27 @@ of every value in between, and the memory that a run needs. What is opened runs.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
 from edge_node.heads import HeadOutput
 from edge_node.numpy_graph import Graph, GraphFile
-from edge_node.numpy_ops import Kernel, Shape, Site, build
+from edge_node.numpy_ops import Kernel, Layer, Shape, Site, build
 from schemas.bundle import Manifest
 from schemas.errors import BundleError
 from schemas.tensor import MAX_ELEMENTS, FloatArray
 
 _REMEDY = "use the head and the manifest of one bundle, or build the bundle again"
+
+
+class Call(NamedTuple):
+    """One computation: its function, from which values, into which."""
+
+    run: Kernel
+    inputs: tuple[str, ...]
+    output: str
 
 
 class Step(NamedTuple):
@@ -62,7 +71,7 @@ def compile_graph(file: GraphFile) -> tuple[tuple[Step, ...], dict[str, Shape]]:
     """The steps in order, and the shape of every value. Raises BundleError, naming the node that does not fit."""
     graph = file.graph
     shapes: dict[str, Shape] = {graph.input: graph.shape}
-    kernels = []
+    layers = []
     total = math.prod(graph.shape)
     for node in graph.nodes:
         site = Site(node, tuple(shapes[name] for name in node.inputs if name in shapes), file)
@@ -74,22 +83,37 @@ def compile_graph(file: GraphFile) -> tuple[tuple[Step, ...], dict[str, Shape]]:
         if total > MAX_ELEMENTS:
             raise site.fail(f"a run up to here takes {total} values, the cap is {MAX_ELEMENTS}")
         shapes[node.output] = layer.shape
-        kernels.append(layer.run)
+        layers.append(layer)
     missing = [name for name in graph.outputs if name not in shapes]
     if missing:
         msg = f"the NumPy head's outputs {missing} are written by no node; export the head again"
         raise BundleError(msg)
-    return _schedule(graph, kernels), shapes
+    return _schedule(graph, _calls(graph, layers)), shapes
 
 
-def _schedule(graph: Graph, kernels: list[Kernel]) -> tuple[Step, ...]:
+def _calls(graph: Graph, layers: list[Layer]) -> list[Call]:
+    """What to compute in order; an activation is part of the layer before it when nothing else reads that one."""
+    readers = Counter([*graph.outputs, *(name for node in graph.nodes for name in node.inputs)])
+    calls: list[Call] = []
+    fuse = None
+    for node, layer in zip(graph.nodes, layers, strict=True):
+        if fuse and layer.activation and node.inputs == (calls[-1].output,) and readers[calls[-1].output] == 1:
+            calls[-1] = Call(fuse(layer.activation), calls[-1].inputs, node.output)
+            fuse = None
+        else:
+            calls.append(Call(layer.run, node.inputs, node.output))
+            fuse = layer.fuse
+    return calls
+
+
+def _schedule(graph: Graph, calls: list[Call]) -> tuple[Step, ...]:
     """The steps, each with the values that are used there for the last time."""
     kept = set(graph.outputs)
     steps = []
-    for node, run in zip(reversed(graph.nodes), reversed(kernels), strict=True):
-        release = tuple(sorted({*node.inputs, node.output} - kept))
+    for call in reversed(calls):
+        release = tuple(sorted({*call.inputs, call.output} - kept))
         kept.update(release)
-        steps.append(Step(run, node.inputs, node.output, release))
+        steps.append(Step(*call, release))
     return tuple(reversed(steps))
 
 

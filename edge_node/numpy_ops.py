@@ -3,134 +3,140 @@
 ========================  ========================================  ==========================================
 op                        attrs (defaults)                          weights, shapes without a batch dimension
 ========================  ========================================  ==========================================
-conv2d                    stride [1, 1], padding [0, 0], groups 1   weight (out, in / groups, kh, kw), bias (out,)
-linear                                                              weight (out, n), bias (out,); input (n,)
-relu, relu6, hardswish
-add                                                                 two inputs of one shape
+conv2d                    stride [1, 1], padding [0, 0],            weight (out, in / groups, kh, kw), bias (out,)
+                          dilation [1, 1], groups 1
+linear                                                              weight (out, n), bias (out,);
+                                                                    (..., n) -> (..., out)
+relu, relu6, hardswish,
+hardsigmoid, sigmoid,
+silu, tanh
+leaky_relu                slope
+elu                       alpha
+gelu                      approximate "none" or "tanh"
+clip                      low null, high null
+softmax                   axis
+add, mul                                                            two inputs, or one and a weight, that
+                                                                    broadcast as NumPy's do
+sub                                                                 two inputs that broadcast
+scale                                                               weight (c,), bias (c,); (c, ...)
+layer_norm                dims, epsilon                             weight and bias of the last `dims` dimensions,
+                                                                    any of which may be left out
 concat                    axis 0                                    inputs that differ along axis alone
 flatten                                                             any shape -> (n,)
+reshape                   shape                                     of as many values, in C order
+permute                   order                                     place i is the input's dimension order[i]
+pad                       before, after, value 0                    one number for each dimension
 global_avg_pool                                                     (c, h, w) -> (c, 1, 1)
 avg_pool                  kernel, stride, padding [0, 0],           (c, h, w) -> (c, h', w')
                           count_include_pad true
-max_pool                  kernel, stride, padding [0, 0]            (c, h, w) -> (c, h', w')
+max_pool                  kernel, stride, padding [0, 0],           (c, h, w) -> (c, h', w')
+                          dilation [1, 1]
+adaptive_avg_pool,        size                                      (c, h, w) -> (c, *size): window i is from
+adaptive_max_pool                                                   floor(i h / h') to ceil((i + 1) h / h')
 ========================  ========================================  ==========================================
 
-A bias may be left out. Pairs are (vertical, horizontal); padding is on both sides, for a pool at most half
-the kernel; sizes round down: h' = (h + 2 padding - kernel) // stride + 1.
+A bias may be left out. Pairs are (vertical, horizontal); padding is on both sides, or four numbers (top, bottom, left,
+right) for a convolution or max_pool; an avg_pool's is at most half the kernel, and each window of a max_pool must meet
+a value that is no padding. Sizes round down: h' = (h + top + bottom - dilation (kernel - 1) - 1) // stride + 1. Images
+have three dimensions; one-dimensional data is an image of height 1, by a reshape.
 """
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, TypeVar
+from functools import partial
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from edge_node import numpy_activations as activations
 from edge_node import numpy_layers as layers
-from edge_node.numpy_graph import GraphFile, Node
-from schemas.errors import BundleError
-from schemas.record import Record, explain
-from schemas.tensor import FloatArray
+from edge_node import numpy_ops_shape as shaping
+from edge_node.numpy_activations import Activation
+from edge_node.numpy_conv import conv2d
+from edge_node.numpy_site import MAX_RANK, Kernel, Layer, NoAttrs, Shape, Site, fresh
+from edge_node.numpy_window import Sides, Window
+from schemas.record import Record
 
-Shape = tuple[int, ...]
-Kernel = Callable[..., FloatArray]
-Attrs = TypeVar("Attrs", bound=Record)
+__all__ = ["OPS", "Kernel", "Layer", "Shape", "Site", "build"]
+
+_LARGEST = 3.4028234e38
+_Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 _Size = Annotated[int, Field(ge=1, le=4096)]
 _Pad = Annotated[int, Field(ge=0, le=4096)]
-_IMAGE = 3
+_Pads = tuple[_Pad, _Pad] | tuple[_Pad, _Pad, _Pad, _Pad]
 
 
-class Layer(NamedTuple):
-    """A node, ready to run: its function of the inputs, its output's shape, the elements it needs besides."""
+class SlopeAttrs(Record):
+    """Of leaky_relu."""
 
-    run: Kernel
-    shape: Shape
-    scratch: int = 0
+    slope: _Number
 
 
-class NoAttrs(Record):
-    """An op without attributes."""
+class EluAttrs(Record):
+    """Of elu."""
+
+    alpha: _Number
 
 
-class ConcatAttrs(Record):
-    """Axis without the batch dimension."""
+class GeluAttrs(Record):
+    """Which of the two functions that go by this name."""
 
-    axis: Annotated[int, Field(ge=0, le=5)] = 0
+    approximate: Literal["none", "tanh"]
+
+
+class ClipAttrs(Record):
+    """None is no limit."""
+
+    low: _Number | None = None
+    high: _Number | None = None
 
 
 class ConvAttrs(Record):
-    """A convolution without dilation."""
+    """A convolution."""
 
     stride: tuple[_Size, _Size] = (1, 1)
-    padding: tuple[_Pad, _Pad] = (0, 0)
+    padding: _Pads = (0, 0)
+    dilation: tuple[_Size, _Size] = (1, 1)
     groups: _Size = 1
 
 
-class PoolAttrs(Record):
-    """A pool over windows."""
+class AvgPoolAttrs(Record):
+    """A mean over windows, and whether it counts the padding."""
 
     kernel: tuple[_Size, _Size]
     stride: tuple[_Size, _Size]
     padding: tuple[_Pad, _Pad] = (0, 0)
-
-
-class AvgPoolAttrs(PoolAttrs):
-    """Whether the mean counts the padding."""
-
     count_include_pad: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """One node while it is being built, with the shapes of its inputs. Every error names the node."""
+class MaxPoolAttrs(Record):
+    """A maximum over windows."""
 
-    node: Node
-    shapes: tuple[Shape, ...]
-    file: GraphFile
+    kernel: tuple[_Size, _Size]
+    stride: tuple[_Size, _Size]
+    padding: _Pads = (0, 0)
+    dilation: tuple[_Size, _Size] = (1, 1)
 
-    def fail(self, fact: str) -> BundleError:
-        """The error to raise."""
-        return BundleError(f"NumPy head, node {self.node.output!r} ({self.node.op}): {fact}; export the head again")
 
-    def attrs(self, kind: type[Attrs]) -> Attrs:
-        """The node's attributes. Raises BundleError naming the one that is wrong."""
-        try:
-            return kind.model_validate(self.node.attrs)
-        except ValidationError as error:
-            raise self.fail(f"attribute {explain(error)}") from None
+class AdaptiveAttrs(Record):
+    """(h', w') of a pool."""
 
-    def image(self) -> Shape:
-        """The only input's shape. Raises BundleError unless it is (channels, h, w)."""
-        if len(self.shapes[0]) != _IMAGE:
-            raise self.fail(f"its input has shape {list(self.shapes[0])}, expected (channels, height, width)")
-        return self.shapes[0]
+    size: tuple[_Size, _Size]
 
-    def window(self, kernel: layers.Pair, stride: layers.Pair, padding: layers.Pair) -> layers.Pair:
-        """(h', w') of a window over the image. Raises BundleError when the window does not fit once."""
-        size = layers.pooled_size(self.image()[1:], kernel, stride, padding)
-        if min(size) < 1:
-            image = list(self.image()[1:])
-            raise self.fail(f"a window of {list(kernel)} does not fit into {image} padded by {list(padding)}")
-        return size
 
-    def weights(self, expected: Shape) -> tuple[FloatArray, FloatArray | None]:
-        """`weight` and, if there is one, `bias`; 0 in `expected` allows any size there."""
-        roles = self.node.weights
-        if "weight" not in roles or set(roles) - {"weight", "bias"}:
-            raise self.fail(f"its weights are {sorted(roles)}, expected weight and perhaps bias")
-        weight = self._weight(roles["weight"], expected)
-        return weight, self._weight(roles["bias"], weight.shape[:1]) if "bias" in roles else None
+class NormAttrs(Record):
+    """Over how many of the last dimensions, and what keeps the variance from nought."""
 
-    def _weight(self, name: str, expected: Shape) -> FloatArray:
-        array = self.file.weight(name)
-        matches = [wanted in {0, size} for wanted, size in zip(expected, array.shape, strict=False)]
-        if len(array.shape) != len(expected) or not all(matches):
-            shown = ", ".join(str(size or "any") for size in expected)
-            raise self.fail(f"its weight {name} has shape {list(array.shape)}, expected ({shown})")
-        return array
+    dims: Annotated[int, Field(ge=1, le=8)]
+    epsilon: Annotated[float, Field(ge=0, le=_LARGEST)]
+
+
+class SoftmaxAttrs(Record):
+    """Axis without the batch dimension."""
+
+    axis: Annotated[int, Field(ge=0, lt=MAX_RANK)]
 
 
 def build(site: Site) -> Layer:
@@ -147,94 +153,137 @@ def build(site: Site) -> Layer:
 
 
 def _conv2d(site: Site) -> Layer:
-    attrs, (channels, height, width) = site.attrs(ConvAttrs), site.image()
-    if channels % attrs.groups:
-        raise site.fail(f"{channels} channels do not divide into {attrs.groups} groups")
-    weight, bias = site.weights((0, channels // attrs.groups, 0, 0))
+    attrs, image = site.attrs(ConvAttrs), site.image()
+    if image[0] % attrs.groups:
+        raise site.fail(f"{image[0]} channels do not divide into {attrs.groups} groups")
+    weight, bias = site.weights((0, image[0] // attrs.groups, 0, 0))
     out, _, kh, kw = weight.shape
     if out % attrs.groups:
         raise site.fail(f"{out} output channels do not divide into {attrs.groups} groups")
-    size = site.window((kh, kw), attrs.stride, attrs.padding)
-    run = functools.partial(
-        layers.conv2d, weight=weight, bias=bias, stride=attrs.stride, padding=attrs.padding, groups=attrs.groups
-    )
-    return Layer(run, (out, *size), _scratch((channels, height, width), (kh, kw), attrs.padding, size))
+    window = Window((kh, kw), attrs.stride, _sides(attrs.padding), attrs.dilation)
+    size = site.window(window)
+    run = partial(conv2d, weight=weight, bias=bias, window=window, groups=attrs.groups)
+
+    def fuse(activation: Activation) -> Kernel:
+        return partial(run, activation=activation)
+
+    return Layer(run, (out, *size), window.scratch(image, kh * kw + 2), fuse)
+
+
+def _sides(padding: tuple[int, ...]) -> Sides:
+    top, bottom, left, right = padding if len(padding) > 2 else (padding[0], padding[0], padding[1], padding[1])  # noqa: PLR2004
+    return top, bottom, left, right
 
 
 def _linear(site: Site) -> Layer:
     site.attrs(NoAttrs)
-    if len(site.shapes[0]) != 1:
-        raise site.fail(f"its input has shape {list(site.shapes[0])}, expected (n,); flatten it first")
-    weight, bias = site.weights((0, site.shapes[0][0]))
-    return Layer(functools.partial(layers.linear, weight=weight, bias=bias), weight.shape[:1])
+    *lead, length = site.shapes[0]
+    weight, bias = site.weights((0, length))
+    return fresh(partial(layers.linear, weight=weight, bias=bias), (*lead, weight.shape[0]), site.elements())
 
 
-def _elementwise(function: Kernel) -> Callable[[Site], Layer]:
+def _elementwise(function: Activation) -> Callable[[Site], Layer]:
     def make(site: Site) -> Layer:
         site.attrs(NoAttrs)
-        return Layer(function, site.shapes[0])
+        return _activation(site, function)
 
     return make
 
 
-def _add(site: Site) -> Layer:
+def _activation(site: Site, function: Activation) -> Layer:
+    return Layer(function, site.shapes[0], 3 * site.elements(), activation=function)
+
+
+def _leaky_relu(site: Site) -> Layer:
+    return _activation(site, partial(activations.leaky_relu, slope=site.attrs(SlopeAttrs).slope))
+
+
+def _elu(site: Site) -> Layer:
+    return _activation(site, partial(activations.elu, alpha=site.attrs(EluAttrs).alpha))
+
+
+def _gelu(site: Site) -> Layer:
+    is_exact = site.attrs(GeluAttrs).approximate == "none"
+    return _activation(site, activations.gelu if is_exact else activations.gelu_tanh)
+
+
+def _clip(site: Site) -> Layer:
+    attrs = site.attrs(ClipAttrs)
+    return _activation(site, partial(activations.clip, low=attrs.low, high=attrs.high))
+
+
+def _arithmetic(function: Kernel) -> Callable[[Site], Layer]:
+    def make(site: Site) -> Layer:
+        site.attrs(NoAttrs)
+        roles = site.node.weights
+        if len(site.shapes) + len(roles) != 2 or set(roles) - {"weight"}:  # noqa: PLR2004
+            raise site.fail(f"it has {len(site.shapes)} inputs and the weights {sorted(roles)}, expected two in all")
+        if not roles:
+            return fresh(function, site.broadcast(*site.shapes))
+        constant = site.file.weight(roles["weight"])
+        return fresh(partial(function, y=constant), site.broadcast(site.shapes[0], constant.shape))
+
+    return make
+
+
+def _scale(site: Site) -> Layer:
     site.attrs(NoAttrs)
-    left, right = site.shapes
-    if left != right:
-        raise site.fail(f"its inputs have shapes {list(left)} and {list(right)}, expected equal ones")
-    return Layer(layers.add, left)
+    weight, bias = site.weights(site.shapes[0][:1])
+    return fresh(partial(layers.scale, weight=weight, bias=bias), site.shapes[0])
 
 
-def _concat(site: Site) -> Layer:
-    axis = site.attrs(ConcatAttrs).axis
-    first = site.shapes[0]
-    others = {shape[:axis] + shape[axis + 1 :] if len(shape) == len(first) else None for shape in site.shapes}
-    if axis >= len(first) or len(others) != 1:
-        raise site.fail(f"its inputs have shapes {[list(s) for s in site.shapes]}, which do not join along axis {axis}")
-    total = sum(shape[axis] for shape in site.shapes)
-    return Layer(functools.partial(layers.concat, axis=axis), (*first[:axis], total, *first[axis + 1 :]))
+def _layer_norm(site: Site) -> Layer:
+    attrs, shape = site.attrs(NormAttrs), site.shapes[0]
+    if attrs.dims > len(shape):
+        raise site.fail(f"its input has shape {list(shape)}, it normalises over {attrs.dims} dimensions")
+    weight, bias = site.optional(shape[-attrs.dims :])
+    run = partial(layers.layer_norm, weight=weight, bias=bias, dims=attrs.dims, epsilon=attrs.epsilon)
+    return fresh(run, shape, 2 * site.elements())
 
 
-def _flatten(site: Site) -> Layer:
-    site.attrs(NoAttrs)
-    return Layer(layers.flatten, (math.prod(site.shapes[0]),))
+def _softmax(site: Site) -> Layer:
+    axis, shape = site.attrs(SoftmaxAttrs).axis, site.shapes[0]
+    if axis >= len(shape):
+        raise site.fail(f"its input has shape {list(shape)}, which has no axis {axis}")
+    return fresh(partial(layers.softmax, axis=axis), shape, site.elements())
 
 
 def _global_avg_pool(site: Site) -> Layer:
     site.attrs(NoAttrs)
-    return Layer(layers.global_avg_pool, (site.image()[0], 1, 1))
+    return fresh(layers.global_avg_pool, (site.image()[0], 1, 1))
 
 
 def _avg_pool(site: Site) -> Layer:
     attrs = site.attrs(AvgPoolAttrs)
-    run = functools.partial(
-        layers.avg_pool,
-        kernel=attrs.kernel,
-        stride=attrs.stride,
-        padding=attrs.padding,
-        count_include_pad=attrs.count_include_pad,
-    )
-    return _pool(site, run, attrs)
+    if any(2 * pad > kernel for pad, kernel in zip(attrs.padding, attrs.kernel, strict=True)):
+        raise site.fail(f"padding {list(attrs.padding)} is more than half the kernel {list(attrs.kernel)}")
+    window = Window(attrs.kernel, attrs.stride, _sides(attrs.padding))
+    return _pool(site, partial(layers.avg_pool, window=window, count_include_pad=attrs.count_include_pad), window)
 
 
 def _max_pool(site: Site) -> Layer:
-    attrs = site.attrs(PoolAttrs)
-    run = functools.partial(layers.max_pool, kernel=attrs.kernel, stride=attrs.stride, padding=attrs.padding)
-    return _pool(site, run, attrs)
+    attrs = site.attrs(MaxPoolAttrs)
+    window = Window(attrs.kernel, attrs.stride, _sides(attrs.padding), attrs.dilation)
+    site.window(window)
+    if window.meets_padding_alone(*site.image()[1:]):
+        raise site.fail(f"a window of {list(attrs.kernel)} meets only padding, which is {list(attrs.padding)}")
+    return _pool(site, partial(layers.max_pool, window=window), window)
 
 
-def _pool(site: Site, run: Kernel, attrs: PoolAttrs) -> Layer:
-    if any(2 * pad > window for pad, window in zip(attrs.padding, attrs.kernel, strict=True)):
-        raise site.fail(f"padding {list(attrs.padding)} is more than half the kernel {list(attrs.kernel)}")
-    size = site.window(attrs.kernel, attrs.stride, attrs.padding)
-    return Layer(run, (site.image()[0], *size), _scratch(site.image(), (1, 1), attrs.padding, size))
+def _pool(site: Site, run: Kernel, window: Window) -> Layer:
+    channels, height, width = site.image()
+    down, across = layers.pool_windows(window)
+    size = site.window(window)
+    scratch = down.scratch((channels + 1, height, width), 2) + across.scratch((channels + 1, size[0], width), 2)
+    return fresh(run, (channels, *size), scratch)
 
 
-def _scratch(image: Shape, taps: layers.Pair, padding: layers.Pair, size: layers.Pair) -> int:
-    """Elements of the padded input and of its patches, rows in full."""
-    channels, height, width = image
-    row = width + 2 * padding[1]
-    return channels * ((height + 2 * padding[0] + 1) * row + math.prod(taps) * size[0] * row)
+def _adaptive(function: Kernel) -> Callable[[Site], Layer]:
+    def make(site: Site) -> Layer:
+        size, (channels, _, width) = site.attrs(AdaptiveAttrs).size, site.image()
+        return fresh(partial(function, size=size), (channels, *size), channels * size[0] * (2 * width + size[1]))
+
+    return make
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,15 +296,33 @@ class Op:
 
 
 OPS: dict[str, Op] = {
-    "add": Op(_add, (2, 2)),
+    "adaptive_avg_pool": Op(_adaptive(layers.adaptive_avg_pool)),
+    "adaptive_max_pool": Op(_adaptive(layers.adaptive_max_pool)),
+    "add": Op(_arithmetic(layers.add), (1, 2), weighted=True),
     "avg_pool": Op(_avg_pool),
-    "concat": Op(_concat, (1, 64)),
+    "clip": Op(_clip),
+    "concat": Op(shaping.concat, (1, 64)),
     "conv2d": Op(_conv2d, weighted=True),
-    "flatten": Op(_flatten),
+    "elu": Op(_elu),
+    "flatten": Op(shaping.flatten),
+    "gelu": Op(_gelu),
     "global_avg_pool": Op(_global_avg_pool),
-    "hardswish": Op(_elementwise(layers.hardswish)),
+    "hardsigmoid": Op(_elementwise(activations.hardsigmoid)),
+    "hardswish": Op(_elementwise(activations.hardswish)),
+    "layer_norm": Op(_layer_norm, weighted=True),
+    "leaky_relu": Op(_leaky_relu),
     "linear": Op(_linear, weighted=True),
     "max_pool": Op(_max_pool),
-    "relu": Op(_elementwise(layers.relu)),
-    "relu6": Op(_elementwise(layers.relu6)),
+    "mul": Op(_arithmetic(layers.mul), (1, 2), weighted=True),
+    "pad": Op(shaping.pad),
+    "permute": Op(shaping.permute),
+    "relu": Op(_elementwise(activations.relu)),
+    "relu6": Op(_elementwise(activations.relu6)),
+    "reshape": Op(shaping.reshape),
+    "scale": Op(_scale, weighted=True),
+    "sigmoid": Op(_elementwise(activations.sigmoid)),
+    "silu": Op(_elementwise(activations.silu)),
+    "softmax": Op(_softmax),
+    "sub": Op(_arithmetic(layers.sub), (2, 2)),
+    "tanh": Op(_elementwise(activations.tanh)),
 }

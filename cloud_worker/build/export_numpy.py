@@ -30,8 +30,9 @@ def export_numpy(module: nn.Module, example_input: torch.Tensor) -> bytes:
     """The bytes of `head.npz` for a module in eval mode that takes one float32 tensor with batch dimension 1.
 
     The module returns the cut, or (cut, logits); any tensor may be any of the shapes that its layers give.
-    BatchNorm is folded into the convolution or linear layer before it, in float64. Equal weights give equal
-    bytes. Raises BundleError naming the layer for anything that the format has no op for.
+    BatchNorm is folded into the convolution or linear layer before it, in float64; a pad with noughts is part of the
+    convolution after it; what is computed from parameters alone is computed here. Equal weights give equal bytes.
+    Raises BundleError naming the layer for anything that the format has no op for.
     """
     if module.training or example_input.dtype != torch.float32 or example_input.shape[:1] != (1,):
         mode = "training" if module.training else "eval"
@@ -45,7 +46,7 @@ def export_numpy(module: nn.Module, example_input: torch.Tensor) -> bytes:
     outputs: list[str] = []
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in program.graph_signature.user_inputs:
-            trace.names[node] = INPUT
+            trace.start(node, INPUT)
         elif node.op == "call_function":
             export_node(trace, node)
         elif node.op == "output":
@@ -55,7 +56,7 @@ def export_numpy(module: nn.Module, example_input: torch.Tensor) -> bytes:
         "input": INPUT,
         "shape": list(example_input.shape[1:]),
         "outputs": outputs,
-        "nodes": trace.nodes,
+        "nodes": trace.live(outputs),
     }
     return _write(graph, trace.arrays)
 

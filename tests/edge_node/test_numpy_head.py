@@ -42,15 +42,54 @@ def refusal(data: bytes) -> str:
 
 CONV = {"weight": "w", "bias": "b"}
 BAD_NODES: dict[str, tuple[dict[str, Any], str]] = {
-    "unknown op": (node("gelu"), "no op is called 'gelu'"),
+    "unknown op": (node("mish"), "no op is called 'mish'"),
     "unknown input": (node("relu", "z"), r"inputs \['z'\] are not known yet"),
     "its own output": (node("relu", "y"), "not known yet"),
     "written twice": (node("relu", output="x"), "written twice"),
     "two inputs": (node("relu", "x", "x"), "it has 2 inputs"),
-    "one input": (node("add", "x"), "it has 1 inputs"),
+    "one input": (node("add", "x"), "it has 1 inputs and the weights"),
+    "one input of a difference": (node("sub", "x"), "it has 1 inputs"),
+    "two inputs and a weight": (node("mul", "x", "x", weights={"weight": "b"}), "it has 2 inputs and the weights"),
+    "a bias alone": (node("mul", weights={"bias": "b"}), "the weights ..bias"),
+    "constant that does not fit": (node("mul", weights={"weight": "w"}), "do not fit each other"),
+    "scale of other channels": (node("scale", weights=CONV), r"expected \(2\)"),
+    "norm of too much": (node("layer_norm", attrs={"dims": 4, "epsilon": 0.1}), "over 4 dimensions"),
+    "norm of others": (node("layer_norm", attrs={"dims": 1, "epsilon": 0.1}, weights=CONV), r"expected \(5\)"),
+    "norm with a role": (node("layer_norm", attrs={"dims": 1, "epsilon": 0}, weights={"scale": "b"}), "scale"),
+    "norm with a negative epsilon": (node("layer_norm", attrs={"dims": 1, "epsilon": -1}), "epsilon"),
+    "norm over nothing": (node("layer_norm", attrs={"dims": 0, "epsilon": 0}), "dims"),
+    "slope left out": (node("leaky_relu"), "slope"),
+    "endless slope": (node("leaky_relu", attrs={"slope": float("inf")}), "slope"),
+    "text for alpha": (node("elu", attrs={"alpha": "one"}), "alpha"),
+    "another gelu": (node("gelu", attrs={"approximate": "sigmoid"}), "approximate"),
+    "endless clip": (node("clip", attrs={"low": float("-inf")}), "low"),
+    "softmax of an axis": (node("softmax", attrs={"axis": 3}), "no axis 3"),
+    "negative axis": (node("softmax", attrs={"axis": -1}), "axis"),
+    "reshape to others": (node("reshape", attrs={"shape": [2, 31]}), "cannot become"),
+    "reshape to the rest": (node("reshape", attrs={"shape": [-1, 2]}), "shape"),
+    "reshape to nothing": (node("reshape", attrs={"shape": []}), "shape"),
+    "reshape to many": (node("reshape", attrs={"shape": [60] + [1] * 8}), "shape"),
+    "order of two": (node("permute", attrs={"order": [1, 0]}), "name each dimension"),
+    "order with a double": (node("permute", attrs={"order": [0, 1, 1]}), "name each dimension"),
+    "pad of two": (node("pad", attrs={"before": [1, 1], "after": [1, 1]}), "it pads 2 and 2"),
+    "pad of others": (node("pad", attrs={"before": [1, 1, 1], "after": [1, 1]}), "it pads 3 and 2"),
+    "cut by padding": (node("pad", attrs={"before": [0, 0, 0], "after": [0, 0, -1]}), "after"),
+    "padded with nothing": (node("pad", attrs={"before": [1] * 3, "after": [1] * 3, "value": float("nan")}), "value"),
+    "three sides": (node("conv2d", weights=CONV, attrs={"padding": [1, 1, 1]}), "padding"),
+    "no adaptive size": (node("adaptive_max_pool", attrs={"size": [0, 1]}), "size"),
+    "max padding": (
+        node("max_pool", attrs={"kernel": [2, 2], "stride": [1, 1], "padding": [0, 2, 0, 0]}),
+        "only padding",
+    ),
+    "dilated max": (
+        node("max_pool", attrs={"kernel": [2, 1], "stride": [1, 1], "padding": [5, 0], "dilation": [9, 1]}),
+        "only padding",
+    ),
+    "sides of a mean": (node("avg_pool", attrs={"kernel": [2, 2], "stride": [1, 1], "padding": [0] * 4}), "padding"),
     "attribute of another op": (node("relu", attrs={"axis": 1}), "axis"),
     "weights of another op": (node("relu", weights=CONV), "takes no weights"),
-    "dilation": (node("conv2d", weights=CONV, attrs={"dilation": [2, 2]}), "dilation"),
+    "dilation": (node("conv2d", weights=CONV, attrs={"dilation": [0, 2]}), "dilation"),
+    "dilated over the edge": (node("conv2d", weights=CONV, attrs={"dilation": [1, 3]}), "does not fit"),
     "no stride": (node("conv2d", weights=CONV, attrs={"stride": [0, 1]}), "stride"),
     "negative padding": (node("conv2d", weights=CONV, attrs={"padding": [-1, 0]}), "padding"),
     "groups": (node("conv2d", weights=CONV, attrs={"groups": 3}), "3 groups"),
@@ -60,7 +99,7 @@ BAD_NODES: dict[str, tuple[dict[str, Any], str]] = {
     "no such member": (node("conv2d", weights={"weight": "v"}), "no member v.npy"),
     "the graph as a weight": (node("conv2d", weights={"weight": "graph"}), "uint8"),
     "bias of another length": (node("conv2d", weights={"weight": "w", "bias": "w"}), r"expected \(4\)"),
-    "linear on an image": (node("linear", weights=CONV), "flatten it first"),
+    "linear of another length": (node("linear", weights={"weight": "l"}), r"expected \(any, 5\)"),
     "window too large": (node("max_pool", attrs={"kernel": [7, 7], "stride": [1, 1]}), "does not fit"),
     "padding over half": (node("avg_pool", attrs={"kernel": [2, 2], "stride": [1, 1], "padding": [2, 0]}), "half"),
     "no kernel": (node("max_pool", attrs={"stride": [1, 1]}), "kernel"),
@@ -71,19 +110,20 @@ BAD_NODES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("bad", "reason"), BAD_NODES.values(), ids=BAD_NODES)
 def test_a_bad_node_is_refused_by_name(bad: dict[str, Any], reason: str) -> None:
     with pytest.raises(BundleError, match=reason) as caught:
-        compile_graph(GraphFile(write_npz(graph(bad), w=KERNEL, b=BIAS)))
+        compile_graph(GraphFile(write_npz(graph(bad), w=KERNEL, b=BIAS, l=np.eye(4, dtype=np.float32))))
     if "member" not in reason and reason != "uint8":
         assert f"node '{bad['output']}' ({bad['op']})" in str(caught.value)
 
 
-@pytest.mark.parametrize("op", sorted(set(OPS) - {"add", "concat", "linear", "flatten", "relu", "relu6", "hardswish"}))
+@pytest.mark.parametrize("op", sorted(op for op in OPS if "pool" in op or op == "conv2d"))
 def test_an_image_op_on_a_vector_is_refused(op: str) -> None:
-    attrs = {"kernel": [1, 1], "stride": [1, 1]} if op.endswith("pool") and op != "global_avg_pool" else {}
+    attrs: dict[str, Any] = {"kernel": [1, 1], "stride": [1, 1]} if op in {"avg_pool", "max_pool"} else {}
+    attrs = {"size": [1, 1]} if op.startswith("adaptive") else attrs
     data = write_npz(graph(node(op, attrs=attrs, weights=CONV if op == "conv2d" else {}), shape=(4,)), w=KERNEL, b=BIAS)
     assert "expected (channels, height, width)" in refusal(data)
 
 
-@pytest.mark.parametrize("op", ["add", "concat"])
+@pytest.mark.parametrize("op", ["add", "sub", "mul", "concat"])
 def test_inputs_that_do_not_fit_each_other_are_refused(op: str) -> None:
     assert f"({op})" in refusal(write_npz(graph(node("flatten", output="f"), node(op, "x", "f"))))
 
@@ -151,6 +191,59 @@ def test_a_member_that_is_longer_than_it_states_is_refused() -> None:
 def test_a_run_that_would_take_too_much_memory_is_refused() -> None:
     wide = [node("concat", *[name] * 64, output=f"{name}c") for name in ("x", "xc", "xcc", "xccc")]
     assert "the cap is" in refusal(write_npz(graph(*wide, outputs=("xcccc",))))
+
+
+LARGE: dict[str, tuple[list[dict[str, Any]], tuple[int, ...]]] = {
+    "padding": ([node("pad", attrs={"before": [4096] * 3, "after": [0] * 3})], (1, 1, 1)),
+    "outer product": (
+        [node("permute", output="t", attrs={"order": [1, 0]}), node("mul", "x", "t")], (1, 1 << 16)
+    ),
+    "deep outer product": (
+        [node("reshape", output=f"r{i}", attrs={"shape": [999] + [1] * i}) for i in range(8)]
+        + [node("mul", f"r{i}", f"r{i + 1}", output=f"m{i}") for i in range(0, 8, 2)]
+        + [node("add", "m6", "m0")], (999,)
+    ),
+    "adaptive pool": ([node("adaptive_avg_pool", attrs={"size": [4096, 4096]})], (8, 1, 1)),
+    "padded pool": (
+        [node("max_pool", attrs={"kernel": [4096, 4096], "stride": [1, 1], "padding": [4095] * 4})], (9, 9, 9)
+    ),
+    "padded convolution": ([node("conv2d", weights=CONV, attrs={"padding": [4096, 4096]})], (2, 6, 5)),
+    "wide strides": (
+        [node("conv2d", weights=CONV, attrs={"padding": [4096, 4096], "stride": [4096, 4096]})], (2, 6, 5)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "shape"), LARGE.values(), ids=LARGE)
+def test_a_layer_that_would_take_too_much_memory_is_refused_before_it_is_taken(
+    nodes: list[dict[str, Any]], shape: tuple[int, ...]
+) -> None:
+    data = write_npz(graph(*nodes, shape=shape), w=KERNEL, b=BIAS)
+    tracemalloc.start()
+    try:
+        assert "the cap is" in refusal(data)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_activation_is_computed_with_the_layer_before_it_unless_others_read_that() -> None:
+    conv = node("conv2d", output="a", weights=CONV)
+    alone = graph(conv, node("relu6", "a"))
+    shared = graph(conv, node("relu6", "a", output="b"), node("add", "a", "b"))
+    seen = graph(conv, node("relu6", "a"), outputs=("y", "a"))
+    view = graph(node("flatten", output="a"), node("relu6", "a"))
+    x = np.random.default_rng(0).standard_normal((2, 6, 5), np.float32)
+    for whole, steps in ((alone, 1), (shared, 3), (seen, 2), (view, 2)):
+        compiled, _ = compile_graph(GraphFile(write_npz(whole, w=KERNEL, b=BIAS)))
+        assert len(compiled) == steps
+        before = x.copy()
+        values = {"x": x}
+        for step in compiled:
+            values[step.output] = step.run(*[values[name] for name in step.inputs])
+        np.testing.assert_array_equal(x, before)
+        if "a" in values and "b" in values:
+            np.testing.assert_array_equal(values["b"], np.clip(values["a"], 0, 6))
 
 
 def test_values_live_until_their_last_reader_and_outputs_for_ever() -> None:
