@@ -19,6 +19,8 @@ from schemas.bundle import Manifest
 from schemas.bundle_files import open_bundle
 from schemas.policy import Prices
 
+_SHOWN = 0.05
+"""Points of accuracy that one decimal shows."""
 _NEXT = """
 What to try next, each in a terminal of its own:
 
@@ -126,9 +128,10 @@ def _conclude(console: Console, results: dict[str, ModeResult], seconds: float) 
         f"mobile data, ${prices.per_message * 1e6:.2f} a million messages"
     )
     console.print("edge only is the early exit alone; cloud only ships the image as lossless WebP")
+    apart = f"{abs(gap):.1f} points of accuracy {'behind' if gap > 0 else 'ahead'}"
     console.print(
         f"hybrid costs {100 * hybrid.mean_cost() / whole.mean_cost():.0f} % of cloud only, sends "
         f"{100 * hybrid.socket_up / whole.socket_up:.0f} % of its bytes up, and is "
-        f"{abs(gap):.1f} points of accuracy {'behind' if gap > 0 else 'ahead'}; measured in {seconds:.0f} s"
+        f"{apart if abs(gap) >= _SHOWN else 'as accurate'}; measured in {seconds:.0f} s"
     )
     console.print(_NEXT, markup=False, soft_wrap=True)
