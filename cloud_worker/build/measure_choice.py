@@ -79,7 +79,7 @@ def _thinned(cuts: Sequence[Cut], most: int) -> list[Cut]:
     while len(kept) > most:
         gaps = [_unlike(one, other) for one, other in zip(kept, kept[1:], strict=False)]
         place = min(range(len(gaps)), key=gaps.__getitem__)
-        kept.pop(place if place else 1)
+        kept.pop(place or 1)
     return kept
 
 

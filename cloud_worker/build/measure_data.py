@@ -53,7 +53,9 @@ class Data:
             msg = f"calibration and held-out samples differ in shape: {given}; prepare both alike"
             raise ConfigError(msg)
         if self.labels is not None and self.labels.shape != (len(self.held_out),):
-            msg = f"the labels are {list(self.labels.shape)}; give one for each of {len(self.held_out)} held-out samples"
+            msg = (
+                f"the labels are {list(self.labels.shape)}; give one for each of {len(self.held_out)} held-out samples"
+            )
             raise ConfigError(msg)
         if self.images is not None:
             _check_images(self.images, len(self.calibration), len(self.held_out))
