@@ -19,6 +19,7 @@ from broker.bus import Message
 from broker.engines.ports import hold_port
 from broker.memory import MemoryBroker, MemoryBus
 from cloud_worker.compute import ComputeThread
+from cloud_worker.settings import WorkerSettings
 from cloud_worker.tails import NoOpTail, load_tail
 from edge_node.node import EdgeNode, NodeConfig, _cancelled, announcer_of, open_node
 from edge_node.orchestrator import exit_answer
@@ -80,7 +81,7 @@ async def test_the_real_tail_answers_as_the_unsplit_model(policy: TaskRoutingPol
         tail = await load_tail(bundle, thread, max_batch=8, trusted=True)
         async with (
             attached(bundle, NodeConfig("cam-1", policy=policy)) as (broker, _, node),
-            working(broker, "w1", tail),
+            working(broker, "w1", tail, WorkerSettings(max_delay_s=0.5)),
         ):
             assert await node.wait_for_cloud(30)
             asked = [node.infer(each, deadline_ms=AMPLE_MS) for each in SAMPLES]
