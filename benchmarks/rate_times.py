@@ -5,24 +5,20 @@ Nothing else may run in the process meanwhile; what other processes do matters l
 
 from __future__ import annotations
 
-import itertools
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from broker.stopwatch import timing
+from cloud_worker.build.measure_net import torch_threads
 from schemas.codecs import Codec
 from schemas.tensor import Array
 
 MOST_TIME = 0.1
 """Of its half, for encoding or decoding at any operating point."""
-_AT_LEAST_S = 0.25
-_AT_LEAST_BATCHES = 25
-_BATCH_S = 2e-4
 
 
 class PartTimes(NamedTuple):
@@ -41,40 +37,14 @@ class PartTimes(NamedTuple):
         return {"runtime": self.runtime, "head_ms": self.head_ms, "tail_ms": self.tail_ms, "time_share": share}
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Torch on one thread while the context lasts, in each of the threads that begin within it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return torch_threads(1)
 
 
 def median_ms(call: Callable[..., object], arguments: Sequence[Any] = ()) -> float:
-    """Median for one call, of batches that take a quarter of a second together, 25 at least.
-
-    A batch takes at least 0.2 ms, so that reading the clock does not count. `arguments` are taken in turn.
-    """
-    every: list[tuple[Any, ...]] = [(each,) for each in arguments]
-    items = itertools.cycle(every or [()])
-    size = 1
-    while _batch_s(call, items, size) < _BATCH_S:
-        size *= 2
-    taken: list[float] = []
-    ends = time.perf_counter() + _AT_LEAST_S
-    while len(taken) < _AT_LEAST_BATCHES or time.perf_counter() < ends:
-        taken.append(_batch_s(call, items, size) / size)
-    return statistics.median(taken) * 1e3
-
-
-def _batch_s(call: Callable[..., object], items: Iterator[tuple[Any, ...]], size: int) -> float:
-    batch = list(itertools.islice(items, size))
-    started = time.process_time()
-    for item in batch:
-        call(*item)
-    return time.process_time() - started
+    """Median for one call, as `broker.stopwatch` takes it; `arguments` are taken in turn."""
+    return timing(call, arguments).p50_ms
 
 
 def codec_ms(codec: Codec, tensors: Array) -> dict[str, float]:

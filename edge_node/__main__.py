@@ -12,6 +12,7 @@ from typing import Any, Final
 from broker.exits import EXIT_BAD_INPUT
 from broker.options import add_arguments, read_options
 from broker.process import run_process
+from edge_node import verb_profile
 from edge_node.options import OPTIONS
 from schemas.errors import ConfigError
 
@@ -24,6 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="answer the samples of a source, with the cloud's help where it pays")
     add_arguments(run, OPTIONS)
+    profile = commands.add_parser("profile", help="time heads on this device, for the profile of a model")
+    verb_profile.add_options(profile)
     return parser
 
 
@@ -37,6 +40,10 @@ def _check_complete(options: Mapping[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 at the end of the source or on SIGTERM, 2 for bad input, 130 after a second Ctrl-C."""
     arguments = build_parser().parse_args(argv)
+    return verb_profile.run(arguments) if arguments.command == "profile" else _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         options = read_options(OPTIONS, arguments, os.environ)
         _check_complete(options)

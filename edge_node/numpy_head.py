@@ -7,6 +7,7 @@ of every value in between, and the memory that a run needs. What is opened runs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,13 +50,18 @@ class NumpyHead:
 
     def run(self, inputs: FloatArray) -> HeadOutput:
         """Run one preprocessed sample. Raises TensorError when `inputs` is not of the head's spec."""
-        values = {self._graph.input: self._spec.check(inputs, "the head's input")}
-        for step in self._steps:
-            values[step.output] = step.run(*[values[name] for name in step.inputs])
-            for name in step.release:
-                del values[name]
-        cut, *rest = (np.array(values[name], np.float32, order="C") for name in self._graph.outputs)
+        cut, *rest = run_steps(self._graph, self._steps, self._spec.check(inputs, "the head's input"))
         return HeadOutput(cut, rest[0] if self._has_exit else None)
+
+
+def run_steps(graph: Graph, steps: Sequence[Step], inputs: FloatArray) -> list[FloatArray]:
+    """The graph's outputs for one input of its shape; they are the caller's own."""
+    values = {graph.input: inputs}
+    for step in steps:
+        values[step.output] = step.run(*[values[name] for name in step.inputs])
+        for name in step.release:
+            del values[name]
+    return [np.array(values[name], np.float32, order="C") for name in graph.outputs]
 
 
 def compile_graph(file: GraphFile) -> tuple[tuple[Step, ...], dict[str, Shape]]:

@@ -43,15 +43,8 @@ class TFLiteHead:
 
     def __init__(self, model: bytes, manifest: Manifest, *, num_threads: int = 1) -> None:
         self._spec = manifest.preprocess.output_spec(manifest.sample)
-        check_tflite(model)
-        self.runtime, interpreter = _load_interpreter()
+        self.runtime, self._interpreter = open_interpreter(model, num_threads=num_threads)
         with _quiet():
-            try:
-                self._interpreter = interpreter(model_content=model, num_threads=num_threads)
-                self._interpreter.allocate_tensors()
-            except (ValueError, RuntimeError, TypeError) as error:
-                msg = f"{self.runtime} cannot load the TFLite head: {_line(error)}; {_REMEDY}"
-                raise BundleError(msg) from None
             self._input = self._find_input()
             self._cut, self._logits = self._find_outputs(manifest)
             self.run(np.zeros(self._spec.shape, np.float32))
@@ -105,6 +98,23 @@ class TFLiteHead:
             raise BundleError(msg)
         details = self._interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
         return [int(details[name]["index"]) for name in names]
+
+
+def open_interpreter(model: bytes, *, num_threads: int = 1) -> tuple[str, Any]:
+    """The runtime's name, and an interpreter with its tensors allocated.
+
+    Raises BundleError when `model` is no TFLite model, ConfigError when no interpreter can be imported.
+    """
+    check_tflite(model)
+    runtime, interpreter = _load_interpreter()
+    with _quiet():
+        try:
+            opened = interpreter(model_content=model, num_threads=num_threads)
+            opened.allocate_tensors()
+        except (ValueError, RuntimeError, TypeError) as error:
+            msg = f"{runtime} cannot load the TFLite head: {_line(error)}; {_REMEDY}"
+            raise BundleError(msg) from None
+    return runtime, opened
 
 
 def _load_interpreter() -> tuple[str, Any]:
