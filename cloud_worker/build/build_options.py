@@ -90,8 +90,12 @@ OPTIONS: Final[Table] = {
     "mean": Option(_numbers, None, "subtracted from each channel of an image within 0 to 1: 0.485,0.456,0.406"),
     "std": Option(_numbers, None, "each channel is divided by it: 0.229,0.224,0.225"),
     "preprocess": Option(one_of("image", "identity"), None, "image for uint8 samples, identity for float32"),
-    "cut": Option(str, None, "name or number of the cut; without it the best of --profile is taken"),
-    "profile": Option(Path, None, "what was measured of the model's cuts, to plan with"),
+    "cut": Option(
+        str, None, "name or number of the cut; without it the cuts are measured, and the best for the link is taken"
+    ),
+    "profile": Option(
+        file_named, None, "JSON of what was measured of the cuts: planned with if it is there, else written"
+    ),
     **PLANNING,
     "report": Option(file_named, None, "write an HTML page on what was built"),
 }

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from cloud_worker.build.build_options import BuildOptions
-from cloud_worker.build.make import Built
+from cloud_worker.build.make import Built, Chosen
 from cloud_worker.build.plan_html import STYLE, page
-from cloud_worker.build.plan_rows import verdict
+from cloud_worker.build.plan_rows import link_text
 from cloud_worker.build.sample_files import IMAGES
 from cloud_worker.build.self_test import Tried
 
@@ -32,11 +32,10 @@ def summary(built: Built, options: BuildOptions) -> list[str]:
 def _facts(built: Built, options: BuildOptions) -> list[str]:
     manifest, cut = built.manifest, built.chosen.cut
     heads = ", ".join(f"{name} (off by {off:.1e})" for name, off in sorted(built.trial.heads.items()))
-    why = verdict(built.chosen.plan) if built.chosen.plan else "it was named with --cut"
     lines = [
         f"{options.out}: {manifest.name} {manifest.edge_version}, interface {manifest.interface[:16]}",
         f"cut {cut.index} after {cut.name}: {cut.spec} crosses, {cut.share:.1%} of the multiply-accumulates are edge's",
-        f"why there: {why}",
+        f"why there: {_why(built.chosen)}",
         f"heads: {heads}",
         *(f"no {name}: {reason}" for name, reason in sorted(built.heads.refused.items())),
         *(f"left out: {each}" for rates in built.rates for each in rates.left_out),
@@ -45,6 +44,19 @@ def _facts(built: Built, options: BuildOptions) -> list[str]:
     if built.trial.full_accuracy is not None:
         lines.append(f"accuracy of the unsplit model on the held-out samples: {built.trial.full_accuracy:.1%}")
     return lines
+
+
+def _why(chosen: Chosen) -> str:
+    if chosen.plan is None or chosen.best is None:
+        return "it was named with --cut"
+    each, first = chosen.best.candidate, chosen.plan.best
+    told = (
+        f"the best cut over {link_text(chosen.plan.link)}, through {each.codec}: {each.p50.total_ms:.1f} ms, p95 "
+        f"{each.p95.total_ms:.1f} ms, {each.bytes_mean:,.0f} bytes both ways, ${each.cost_per_1000:.4f} for 1,000"
+    )
+    if first is chosen.best:
+        return f"{told}, better than all in the cloud and all on the edge"
+    return f"{told}; {first.candidate} would score better ({first.candidate.p50.total_ms:.1f} ms), but a bundle is cut"
 
 
 def beside_the_input(built: Built) -> str:

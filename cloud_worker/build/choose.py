@@ -14,6 +14,7 @@ from schemas.errors import ConfigError, PlanError
 from schemas.policy import Route
 
 _SHOWN: Final = 6
+_SHARE_TOLERANCE: Final = 1e-3
 
 
 def named_cut(found: Sequence[Cut], wanted: str) -> Cut:
@@ -51,11 +52,11 @@ def planned(found: Sequence[Cut], profile: SplitProfile, asked: Planning) -> tup
             value=worst.value,
         )
     site = best.candidate.site
-    cut = next((cut for cut in found if cut.index == site.cut and cut.name == site.name), None)
-    if cut is None:
+    cut = next((cut for cut in found if cut.index == site.cut), None)
+    if cut is None or abs(cut.share - site.macs_share) > _SHARE_TOLERANCE:
         msg = f"the profile's cut {site.cut} ({site.name}) is none of this model; measure this model, or name a --cut"
         raise ConfigError(msg)
-    return named_cut([cut], cut.name), made, best
+    return named_cut([cut], str(cut.index)), made, best
 
 
 def no_choice(found: Sequence[Cut]) -> ConfigError:

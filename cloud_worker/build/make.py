@@ -20,9 +20,10 @@ from cloud_worker.build.cut import Cut, Graph, cuts, split
 from cloud_worker.build.cut_macs import macs_of
 from cloud_worker.build.freeze import weights_digest, write_pt2
 from cloud_worker.build.heads import Heads, example_of, export_heads
+from cloud_worker.build.measure import Settings, measure, worth_measuring
 from cloud_worker.build.model_source import load_model
 from cloud_worker.build.plan import Plan, Ranked
-from cloud_worker.build.profile_file import read_profile
+from cloud_worker.build.profile_file import SplitProfile, read_profile, write_profile
 from cloud_worker.build.rates import Rates, cut_rates, input_rates, logits_of, numbered
 from cloud_worker.build.sample_files import read_samples
 from cloud_worker.build.sample_set import SampleSet, class_names, deal, read_lines, targets_of
@@ -75,7 +76,7 @@ def _build(options: BuildOptions, say: Say) -> Built:
     example = example_of(found.calibration.inputs)
     say(f"tracing the model for {list(example.shape[1:])}, {len(found.calibration)} samples to calibrate on")
     graph = Graph.trace(model, example)
-    chosen = _chosen(options, cuts(graph))
+    chosen = _chosen(options, graph, found, say)
     cut = chosen.cut
     say(f"cut {cut.index} after {cut.name}: {cut.elements:,} values, {cut.share:.1%} of the multiply-accumulates")
     head, tail = split(graph, cut)
@@ -132,12 +133,27 @@ def _outputs(model: nn.Module, inputs: Tensor) -> int:
     return logits.shape[1]
 
 
-def _chosen(options: BuildOptions, found: list[Cut]) -> Chosen:
+def _chosen(options: BuildOptions, graph: Graph, samples: SampleSet, say: Say) -> Chosen:
+    """The cut that is named, or the best of the profile: that of the file, or one that is measured now."""
+    found = cuts(graph)
     if options.cut is not None:
         return Chosen(named_cut(found, options.cut), None, None)
-    if options.profile is None:
+    if options.profile is not None and options.profile.exists():
+        say(f"planning with {options.profile}")
+        return Chosen(*planned(found, read_profile(options.profile), options.planning))
+    measured = profiled(options.name, graph, found, samples, say)
+    if options.profile is not None:
+        write_profile(measured, options.profile)
+    return Chosen(*planned(found, measured, options.planning))
+
+
+def profiled(name: str, graph: Graph, found: list[Cut], samples: SampleSet, say: Say) -> SplitProfile:
+    """Measure the cuts that are worth it. Raises ConfigError where none can be made."""
+    worth = worth_measuring(found)
+    if not worth:
         raise no_choice(found)
-    return Chosen(*planned(found, read_profile(options.profile), options.planning))
+    say(f"measuring {len(worth)} cuts")
+    return measure(graph, worth, samples.as_data(), Settings(model=name), say)
 
 
 def _fields(

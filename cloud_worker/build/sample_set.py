@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cloud_worker.build.measure_data import Data, Images
 from cloud_worker.build.sample_files import Sample
 from schemas.errors import ConfigError, SampleError
 from schemas.preprocess import Preprocess
@@ -48,6 +49,13 @@ class SampleSet:
     held_out: Part
     repeated: int
     """Samples left out because another has the same content."""
+
+    def as_data(self) -> Data:
+        """The same samples as `measure` takes them."""
+        one, other, images = self.calibration, self.held_out, None
+        if self.preprocess.kind == "image" and self.spec.shape[2] in {1, 3}:
+            images = Images(one.arrays, other.arrays, self.preprocess)
+        return Data(one.inputs.numpy(), other.inputs.numpy(), other.targets, images)
 
 
 def deal(samples: Sequence[Sample], preprocess: Preprocess, targets: Sequence[int] | None) -> SampleSet:
