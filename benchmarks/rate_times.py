@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from broker.stopwatch import timing
+from broker.stopwatch import AT_LEAST_S, timing
 from cloud_worker.build.measure_net import torch_threads
 from schemas.codecs import Codec
 from schemas.tensor import Array
 
 MOST_TIME = 0.1
 """Of its half, for encoding or decoding at any operating point."""
+_AT_LEAST_S = AT_LEAST_S
 
 
 class PartTimes(NamedTuple):
@@ -44,7 +45,7 @@ def one_thread() -> AbstractContextManager[None]:
 
 def median_ms(call: Callable[..., object], arguments: Sequence[Any] = ()) -> float:
     """Median for one call, as `broker.stopwatch` takes it; `arguments` are taken in turn."""
-    return timing(call, arguments).p50_ms
+    return timing(call, arguments, at_least_s=_AT_LEAST_S).p50_ms
 
 
 def codec_ms(codec: Codec, tensors: Array) -> dict[str, float]:

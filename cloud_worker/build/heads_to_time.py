@@ -100,7 +100,7 @@ def on_device(profile: SplitProfile, times: DeviceTimes) -> Merged:
     """
     macs = {cut.index: cut.head_macs for cut in profile.cuts} | {_WHOLE_INDEX: profile.full_macs}
     timed = _by_index(times, macs)
-    known = [(0, 0.0, 0.0)] + sorted((macs[index], each.p50_ms, each.p95_ms) for index, each in timed.items())
+    known = [(0, 0.0, 0.0), *sorted((macs[index], each.p50_ms, each.p95_ms) for index, each in timed.items())]
 
     def spread(index: int) -> Spread:
         each = timed.get(index)

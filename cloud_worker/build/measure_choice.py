@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Final
@@ -77,7 +78,7 @@ def _thinned(cuts: Sequence[Cut], most: int) -> list[Cut]:
     if most == 1:
         return kept[-1:]
     while len(kept) > most:
-        gaps = [_unlike(one, other) for one, other in zip(kept, kept[1:], strict=False)]
+        gaps = [_unlike(one, other) for one, other in itertools.pairwise(kept)]
         place = min(range(len(gaps)), key=gaps.__getitem__)
         kept.pop(place or 1)
     return kept

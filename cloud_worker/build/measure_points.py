@@ -95,7 +95,7 @@ class Points:
 
     def of_input(self, spec: TensorSpec, tensors: Tensors) -> tuple[CodingPoint, ...]:
         """Codec `input`: image files for images, zstd for everything else. What is not installed is left out."""
-        configs = [{"format": "zstd"}]
+        configs: list[dict[str, Any]] = [{"format": "zstd"}]
         if spec.dtype == "uint8":
             lossy = self._settings.qualities.items()
             files = [{"format": name, "quality": quality} for name, levels in lossy for quality in levels]
