@@ -60,13 +60,14 @@ def planned(found: Sequence[Cut], profile: SplitProfile, asked: Planning) -> tup
 
 
 def no_choice(found: Sequence[Cut]) -> ConfigError:
-    """What to say when neither a cut nor a profile is given."""
+    """What to say when there is no cut to measure."""
     good = [cut for cut in found if cut.refused is None]
     if not good:
         reason = next((cut.refused for cut in found), "it has a single step")
         return ConfigError(f"the model cannot be cut anywhere: {reason}")
-    shown = spread([f"{cut.name} ({cut.elements:,} values, {cut.share:.0%} of the MACs)" for cut in good])
-    return ConfigError(f"name the cut with --cut, or give a --profile to choose by; this model has {', '.join(shown)}")
+    shown = ", ".join(spread([f"{cut.name} ({cut.elements:,} values, {cut.share:.0%} of the MACs)" for cut in good]))
+    fact = "no cut of this model is worth measuring and has a head that an edge runtime takes"
+    return ConfigError(f"{fact}; name one with --cut: {shown}, or install the extra `build` for TFLite")
 
 
 def spread(names: Sequence[str]) -> list[str]:

@@ -38,7 +38,7 @@ def export_heads(head: nn.Module, example: Tensor) -> Heads:
         files[HEAD_NUMPY] = export_numpy(head, example)
     except BundleError as error:
         refused[HEAD_NUMPY] = str(error)
-    if importlib.util.find_spec("litert_torch") is None:
+    if not _has_converter():
         refused[HEAD_TFLITE] = "litert-torch is not installed here; pip install 'splitbus[build]'"
     else:
         try:
@@ -50,6 +50,21 @@ def export_heads(head: nn.Module, example: Tensor) -> Heads:
         msg = f"no edge runtime takes this head ({told}); cut at another place"
         raise BundleError(msg)
     return Heads(files, refused)
+
+
+def may_be_head(head: nn.Module, example: Tensor) -> bool:
+    """Whether a head can be exported; where litert-torch is installed it may be."""
+    if _has_converter():
+        return True
+    try:
+        export_numpy(head, example)
+    except BundleError:
+        return False
+    return True
+
+
+def _has_converter() -> bool:
+    return importlib.util.find_spec("litert_torch") is not None
 
 
 def run_deployed(bundle: Path, file: str, inputs: Tensor) -> Array:

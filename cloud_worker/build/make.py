@@ -19,7 +19,7 @@ from cloud_worker.build.choose import named_cut, no_choice, planned
 from cloud_worker.build.cut import Cut, Graph, cuts, split
 from cloud_worker.build.cut_macs import macs_of
 from cloud_worker.build.freeze import weights_digest, write_pt2
-from cloud_worker.build.heads import Heads, example_of, export_heads
+from cloud_worker.build.heads import Heads, example_of, export_heads, may_be_head
 from cloud_worker.build.measure import Settings, measure, worth_measuring
 from cloud_worker.build.model_source import load_model
 from cloud_worker.build.plan import Plan, Ranked
@@ -148,8 +148,9 @@ def _chosen(options: BuildOptions, graph: Graph, samples: SampleSet, say: Say) -
 
 
 def profiled(name: str, graph: Graph, found: list[Cut], samples: SampleSet, say: Say) -> SplitProfile:
-    """Measure the cuts that are worth it. Raises ConfigError where none can be made."""
-    worth = worth_measuring(found)
+    """Measure the cuts that are worth it and whose head an edge runtime takes. Raises ConfigError for none."""
+    example = example_of(samples.calibration.inputs)
+    worth = [cut for cut in worth_measuring(found) if may_be_head(split(graph, cut)[0], example)]
     if not worth:
         raise no_choice(found)
     say(f"measuring {len(worth)} cuts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pickle
 import sys
@@ -52,7 +53,8 @@ def _looked_up(name: str) -> Any:
     for part in attribute.split("."):
         if not hasattr(found, part):
             names = [each for each, value in vars(found).items() if callable(value) and not each.startswith("_")]
-            shown = ", ".join(names[-_SHOWN:]) or "nothing that can be called"
+            near = difflib.get_close_matches(part, names, n=_SHOWN) or names[-_SHOWN:]
+            shown = ", ".join(near) or "nothing that can be called"
             msg = f"--model {name}: {module_name} has no {attribute}; it has {shown}"
             raise ConfigError(msg)
         found = getattr(found, part)

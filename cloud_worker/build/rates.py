@@ -100,9 +100,9 @@ def kl_nats(wanted: Tensor, found: Tensor) -> float:
 
 
 def harm(wanted: Tensor, found: Tensor) -> float:
-    """The larger of the mean KL divergence, in nats, and the share of samples whose class changes."""
+    """The larger of the mean KL divergence, in nats, and half the share of samples whose class changes."""
     changed = float((wanted.argmax(1) != found.argmax(1)).double().mean())
-    return max(kl_nats(wanted, found), changed)
+    return max(kl_nats(wanted, found), changed / 2)
 
 
 def _gradients(tail: nn.Module, cuts: Tensor) -> Tensor:

@@ -56,6 +56,14 @@ def shapeless():
     return nn.Flatten(0)
 
 
+def single():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
+
+
+def gelus():
+    return nn.Sequential(nn.GELU(), nn.Flatten(), nn.Linear(3 * 16 * 16, 8), nn.GELU(), nn.Linear(8, 3))
+
+
 def failing():
     raise RuntimeError("no such luck")
 
