@@ -18,8 +18,9 @@ _SHARE_TOLERANCE: Final = 1e-3
 
 
 def named_cut(found: Sequence[Cut], wanted: str) -> Cut:
-    """The cut of that number or name. Raises ConfigError where there is none, or where it is refused."""
-    fitting = [cut for cut in found if wanted in {str(cut.index), cut.name, *cut.modules}]
+    """The cut of that name, else of that number. Raises ConfigError where there is none, or where it is refused."""
+    named = [cut for cut in found if wanted in {cut.name, *cut.modules}]
+    fitting = named or [cut for cut in found if wanted == str(cut.index)]
     if not fitting:
         names = [cut.name for cut in found if cut.refused is None]
         near = difflib.get_close_matches(wanted, names, n=_SHOWN, cutoff=0.5) or spread([*names])
@@ -56,7 +57,7 @@ def planned(found: Sequence[Cut], profile: SplitProfile, asked: Planning) -> tup
     if cut is None or abs(cut.share - site.macs_share) > _SHARE_TOLERANCE:
         msg = f"the profile's cut {site.cut} ({site.name}) is none of this model; measure this model, or name a --cut"
         raise ConfigError(msg)
-    return named_cut([cut], str(cut.index)), made, best
+    return named_cut([cut], cut.name), made, best
 
 
 def no_choice(found: Sequence[Cut]) -> ConfigError:
