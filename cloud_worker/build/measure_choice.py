@@ -4,8 +4,9 @@
    edge-only under another name.
 2. A module is a block when one of its own steps leaves several tensors to cross (a skip runs past it), its end can be
    cut, and it holds at most half of the multiply-accumulates. Cuts inside a block are out, its end stays.
-3. A cut is out when another has fewer elements for no more multiply-accumulates. Of those that are alike in both, the
-   last stays: what lies between them costs next to nothing.
+3. A cut is out when another has fewer elements for no more multiply-accumulates; where it has fewer
+   multiply-accumulates, the cut may have a tenth more elements, as a class token makes. Of those that are alike in
+   both, the last stays: what lies between them costs next to nothing.
 4. While there are too many, the earlier of the two neighbours that are most alike goes; the first and the last stay.
 """
 
@@ -21,6 +22,7 @@ from schemas.errors import ConfigError
 
 MOST_CUTS: Final = 12
 _LARGEST_BLOCK: Final = 0.5
+_ALIKE: Final = 1.1
 
 
 def worth_measuring(cuts: Sequence[Cut], most: int = MOST_CUTS) -> list[Cut]:
@@ -68,7 +70,7 @@ def _undominated(cuts: Sequence[Cut]) -> list[Cut]:
     for cut in cuts:
         while kept and kept[-1].macs == cut.macs and kept[-1].elements >= cut.elements:
             kept.pop()
-        if not kept or cut.elements <= min(each.elements for each in kept):
+        if not kept or (kept[-1].macs < cut.macs and cut.elements <= _ALIKE * min(each.elements for each in kept)):
             kept.append(cut)
     return kept
 

@@ -18,7 +18,7 @@ from cloud_worker.build.measure_levels import levels_for
 from cloud_worker.build.measure_net import Reference, Stopwatch
 from cloud_worker.build.profile_file import CodingPoint, Leakage, Quality
 from schemas.codecs import Codec, Config, Tables, open_codec
-from schemas.errors import BadInputError, ConfigError
+from schemas.errors import ConfigError
 from schemas.tensor import Array, FloatArray, TensorSpec
 
 AFFINE_BITS: Final = (8, 6, 4)
@@ -52,7 +52,7 @@ class Tensors:
 def fit_tables(tail: nn.Module, activations: FloatArray, seed: int = 0) -> Tables:
     """Tables of codec `transform` for a cut, float32 (N, C, H, W): the same for the same calibration samples and seed.
 
-    Raises ConfigError, or BadInputError where the tail has no gradient, when the codec cannot be fitted.
+    Raises ConfigError where the tail has no gradient, and as `fit` does.
     """
     values = torch.from_numpy(activations)
     draws = max(1, min(_MOST_DRAWS, _MOST_GRADIENTS // activations.size))
@@ -89,7 +89,7 @@ class Points:
         if len(spec.shape) == _MAP_AXES:
             try:
                 return self._transform(spec, fit_tables(tail, tensors.calibration, self._settings.seed), tensors)
-            except BadInputError:
+            except ConfigError:
                 return self._plain(spec, tensors)
         return self._plain(spec, tensors)
 

@@ -16,6 +16,7 @@ from benchmarks import rate_cuts, rate_photos, rate_times
 from benchmarks.rate_cuts import Cut, about_targets
 from benchmarks.rate_net import Crops, Unsplit, load_crops
 from benchmarks.rate_points import Measured, Reference, log_softmax
+from broker import stopwatch
 from models.efficientnet_lite0 import nets
 from schemas.errors import ConfigError
 from tests.benchmarks.synthetic import crops, write_photos
@@ -26,7 +27,7 @@ COUNT = 8
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_times, "_AT_LEAST_S", 0.0)
-    monkeypatch.setattr(rate_times, "_AT_LEAST_BATCHES", 2)
+    monkeypatch.setattr(stopwatch, "AT_LEAST_BATCHES", 2)
     monkeypatch.setattr(rate_photos, "exported", lambda _cuts: {})
 
 

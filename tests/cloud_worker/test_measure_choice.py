@@ -37,6 +37,16 @@ def test_what_is_dominated_refused_or_an_extreme_is_dropped() -> None:
     assert names(worth_measuring(every)) == ["a", "e", "g"]
 
 
+def test_a_tenth_more_is_no_more_unless_it_is_for_nothing() -> None:
+    every = [
+        cut(1, "patch", 100, 0.1),
+        cut(2, "token", 106, 0.1),
+        cut(3, "layer.0", 106, 0.4),
+        cut(4, "wide", 120, 0.6),
+    ]
+    assert names(worth_measuring(every)) == ["patch", "layer.0"]
+
+
 def test_of_a_block_with_a_skip_its_end_stays() -> None:
     every = [
         cut(1, "stem", 100, 0.1),
