@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import subprocess
 import sys
@@ -42,7 +43,8 @@ def export_heads(head: nn.Module, example: Tensor) -> Heads:
         refused[HEAD_TFLITE] = "litert-torch is not installed here; pip install 'splitbus[build]'"
     else:
         try:
-            files[HEAD_TFLITE] = export_tflite(head, example)
+            with contextlib.redirect_stdout(sys.stderr):  # the converter prints its steps
+                files[HEAD_TFLITE] = export_tflite(head, example)
         except BundleError as error:
             refused[HEAD_TFLITE] = str(error)
     if not files:
