@@ -21,10 +21,10 @@ from benchmarks.rate_seeds import Shipped, seed_rows, seed_targets
 from benchmarks.rate_times import MOST_TIME, codec_ms, median_ms, one_thread
 from benchmarks.report import Report, Target
 from benchmarks.rivals import LOSSY, Rival
+from cloud_worker.build.freeze import MAX_BATCH
 from edge_node.heads import open_head
 from edge_node.idx import labels_beside, read_idx
 from models.fashion_mnist import check, data
-from models.fashion_mnist.freeze import MAX_BATCH
 from schemas.bundle import FULL, TAIL, OperatingPoint
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.errors import ConfigError

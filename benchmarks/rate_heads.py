@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from cloud_worker.build.export_tflite import export_tflite
+from cloud_worker.build.freeze import folded
 from models.efficientnet_lite0 import nets
-from models.fashion_mnist.freeze import folded
 from schemas.errors import BundleError, ConfigError
 
 

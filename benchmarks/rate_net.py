@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.rate_curves import Ints
 from cloud_worker.build import fisher
+from cloud_worker.build.freeze import folded
 from models.efficientnet_lite0 import nets, photos
-from models.fashion_mnist.freeze import folded
 from schemas.errors import ConfigError
 from schemas.tensor import Array
 

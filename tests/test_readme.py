@@ -30,9 +30,9 @@ def argv_of(line: str) -> list[str]:
 
 
 @contextmanager
-def running(argv: list[str], ready: str) -> Iterator[None]:
+def running(argv: list[str], ready: str, cwd: Path = ROOT) -> Iterator[None]:
     """A process in the background, until it has said that it is ready."""
-    process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(argv, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     try:
         seen = []

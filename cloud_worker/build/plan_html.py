@@ -10,7 +10,7 @@ from cloud_worker.build.plan import Plan, Ranked
 from cloud_worker.build.plan_rows import Row, link_text, places_text, row_of, verdict
 from cloud_worker.build.plan_svg import curve
 
-_STYLE: Final = """
+STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d232a; --paper: #fff; --line: #d5dae0; --best: #e2f3e5; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --paper: #15191d; --line: #3a424a; --best: #1e3a26; } }
 body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
@@ -62,7 +62,7 @@ def page(plan: Plan) -> str:
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
             '<meta name="viewport" content="width=device-width">',
-            f"<title>Where to split {model}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+            f"<title>Where to split {model}</title>\n<style>{STYLE}</style>\n</head>\n<body>",
             f"<h1>Where to split {model}</h1>",
             *(f"<p>{escape(fact)}</p>" for fact in facts),
             f"<p><strong>{escape(verdict(plan))}</strong></p>",

@@ -21,6 +21,16 @@ _MS_AN_HOUR: Final = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
+class Planning:
+    """For what link, and by what measure, a plan is made."""
+
+    link: Link
+    prices: Prices
+    objective: Objective
+    constraints: Constraints
+
+
+@dataclass(frozen=True, slots=True)
 class PlanOptions:
     """Everything that `cloud-worker plan` was told; checked."""
 
@@ -42,7 +52,8 @@ def _link_named(text: str) -> Link:
     return link
 
 
-def _file_named(text: str) -> Path:
+def file_named(text: str) -> Path:
+    """Reads the name of a file that may be there or not. Raises ValueError."""
     path = Path(text)
     if not path.name or path.is_dir():
         msg = f"{text!r} is not the name of a file"
@@ -81,12 +92,11 @@ _PRICES: Final[Table] = {
     "price-megabyte": Option(number(0, 1e6), "0.1", "dollars for 10**6 bytes over the link"),
     "price-million-messages": Option(number(0, 1e6), "1", "dollars for a million messages"),
 }
+PLANNING: Final[Table] = {**_LINK, **_CONSTRAINTS, **_WEIGHTS, **_PRICES}
+"""What a plan is made by, whatever command makes it."""
 OPTIONS: Final[Table] = {
-    **_LINK,
-    **_CONSTRAINTS,
-    **_WEIGHTS,
-    **_PRICES,
-    "report": Option(_file_named, None, "write an HTML page with the curve and the table"),
+    **PLANNING,
+    "report": Option(file_named, None, "write an HTML page with the curve and the table"),
     "json": flag("print one JSON object with every candidate instead of the table"),
     "all": flag("show every operating point, not the best of each cut"),
 }
@@ -105,6 +115,11 @@ def plan_options(arguments: argparse.Namespace, environment: Mapping[str, str]) 
         as_json=value["json"],
         everything=value["all"],
     )
+
+
+def planning_of(value: Mapping[str, Any]) -> Planning:
+    """From the values of the options PLANNING. Raises ConfigError where they do not fit together."""
+    return Planning(_link(value), _prices(value), _objective(value), _constraints(value))
 
 
 def _link(value: Mapping[str, Any]) -> Link:

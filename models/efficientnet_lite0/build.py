@@ -10,9 +10,7 @@ have them.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cloud_worker.build.agree import MismatchError, largest_share_off
+from cloud_worker.build.bundle_folder import beside, entries
 from cloud_worker.build.export_tflite import export_tflite
 from cloud_worker.build.fisher import gradients
 from cloud_worker.build.fit_transform import fit
+from cloud_worker.build.freeze import folded, weights_digest, write_pt2
 from edge_node.heads import open_head
 from models.efficientnet_lite0 import nets, photos
-from models.fashion_mnist.export import entries, replace
-from models.fashion_mnist.freeze import folded, weights_digest, write_pt2
 from schemas.bundle import FULL, HEAD_TFLITE, MANIFEST, TABLES, TAIL, Manifest, seal
 from schemas.bundle_files import open_bundle
 from schemas.codecs import Tables, open_codec
 from schemas.codecs.tables import pack_tables
-from schemas.errors import BundleError, SplitbusError
+from schemas.errors import SplitbusError
 from schemas.tensor import Array, TensorSpec
 
 VERSION = "1.0.0"
@@ -54,9 +53,7 @@ def build(target: Path, crops: Array, weights: Path | None) -> Manifest:
     in_tflite = export_tflite(head, torch.zeros(1, 3, nets.SIDE, nets.SIDE))
     cuts = _cuts(head, crops)
     tables = fit(cuts, gradients(tail, cuts, _DRAWS))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with beside(target) as temporary:
         (temporary / HEAD_TFLITE).write_bytes(in_tflite)
         (temporary / TABLES).write_bytes(pack_tables(tables))
         write_pt2(tail, cuts[:1], temporary / TAIL)
@@ -67,21 +64,17 @@ def build(target: Path, crops: Array, weights: Path | None) -> Manifest:
         )
         (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
         _check_head(temporary, crops[:_CHECKED], cuts[:_CHECKED].numpy())
-        temporary.chmod(0o755)
-        replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return manifest
 
 
 def _check_head(folder: Path, crops: Array, cuts: Array) -> None:
-    """Raise BundleError when the head as it is deployed answers otherwise than the module."""
+    """Raise MismatchError when the head as it is deployed answers otherwise than the module."""
     head = open_head(open_bundle(folder), "tflite")
     found = np.stack([head.run(nets.PREPROCESS.apply(crop)).cut for crop in crops])
-    off = float(np.abs(found - cuts).max() / np.abs(cuts).max())
-    if off > _MOST_OFF:
+    off = largest_share_off(found, cuts)
+    if not off <= _MOST_OFF:
         msg = f"{HEAD_TFLITE} is off by {off:.2g} of the largest activation; use another release of litert-torch"
-        raise BundleError(msg)
+        raise MismatchError(msg)
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from cloud_worker.build.agree import check_close, run_pt2
 from edge_node.heads import Head, Runtime, open_head
 from models.fashion_mnist import data
 from schemas.bundle import FULL, TAIL
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 RUNTIMES: tuple[Runtime, ...] = ("tflite", "numpy")
 TOLERANCE = 1e-4
 """Largest absolute difference of any cut value or logit."""
-
-
-class MismatchError(ValueError):
-    """A written file differs from the module it came from by more than TOLERANCE."""
 
 
 def files_agree(run: Run, images: data.Bytes, folder: Path) -> None:
@@ -44,18 +41,7 @@ def files_agree(run: Run, images: data.Bytes, folder: Path) -> None:
 
 
 def _close(what: str, found: Array, wanted: Array) -> None:
-    gap = float(np.abs(found - wanted).max())
-    if not gap <= TOLERANCE:
-        msg = f"{what} differs from the trained module by {gap:.2g}, allowed are {TOLERANCE:.0e}; nothing was exported"
-        raise MismatchError(msg)
-
-
-def run_pt2(path: Path, inputs: torch.Tensor) -> Array:
-    """Outputs of an exported program: the first sample by itself, the others (at most 64) together."""
-    module = torch.export.load(path).module()
-    with torch.inference_mode():
-        found: Array = torch.cat([module(inputs[:1]), module(inputs[1:])]).numpy()
-    return found
+    check_close(what, found, wanted, TOLERANCE)
 
 
 def run_head(head: Head, inputs: Array) -> tuple[Array, Array]:

@@ -9,9 +9,6 @@ the whole new one. Needs litert-torch and an interpreter (ai-edge-litert).
 from __future__ import annotations
 
 import argparse
-import hashlib
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from cloud_worker.build import fit_bottleneck, fit_transform
+from cloud_worker.build import fit_bottleneck, fit_transform, freeze
+from cloud_worker.build.bundle_folder import beside, entries
 from cloud_worker.build.export_numpy import export_numpy
 from cloud_worker.build.export_tflite import export_tflite
 from cloud_worker.build.fisher import gradients
-from models.fashion_mnist import check, data, freeze
+from models.fashion_mnist import check, data
 from models.fashion_mnist.nets import IMAGE_SHAPE
 from models.fashion_mnist.runs import Run, load
 from models.fashion_mnist.train import outputs
@@ -155,20 +153,12 @@ def pairing(run: Run, points: list[dict[str, Any]]) -> str:
     return freeze.weights_digest(**parts)
 
 
-def entries(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and digest of every file in the folder, by name."""
-    found = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    return {name: {"size": len(raw), "sha256": hashlib.sha256(raw).hexdigest()} for name, raw in found.items()}
-
-
 def export(run: Run, split: data.Split, target: Path) -> Manifest:
     """Build, check and put in place.
 
-    Raises check.MismatchError, and leaves the target alone, when a file answers otherwise than its module.
+    Raises MismatchError, and leaves the target alone, when a file answers otherwise than its module.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with beside(target) as temporary:
         write_files(run, temporary)
         tables = codec_tables(run, split.calibration)
         for name, content in tables.items():
@@ -176,20 +166,7 @@ def export(run: Run, split: data.Split, target: Path) -> Manifest:
         manifest = seal(fields(run, split, entries(temporary), tables))
         (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
         check.files_agree(run, split.calibration.images[:65], temporary)
-        temporary.chmod(0o755)
-        replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return manifest
-
-
-def replace(temporary: Path, target: Path) -> None:
-    """Rename over; a bundle that was there goes aside first and is removed after."""
-    aside = temporary.with_name(f"{temporary.name}.old")
-    if target.exists():
-        target.rename(aside)
-    temporary.rename(target)
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def main(argv: list[str] | None = None) -> None:

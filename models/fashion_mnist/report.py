@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from cloud_worker.build import freeze
 from edge_node.heads import open_head
-from models.fashion_mnist import calibrate, check, data, freeze
+from models.fashion_mnist import calibrate, check, data
 from models.fashion_mnist.train import Outputs
 from schemas.bundle import FULL, TAIL
 from schemas.bundle_files import Bundle, open_bundle

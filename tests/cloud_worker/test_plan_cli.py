@@ -237,7 +237,7 @@ def test_a_profile_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.C
     assert "half.json: the profile cannot be used: value: Invalid JSON" in err
 
 
-@pytest.mark.parametrize("command", [[], ["build"], ["plan"], ["plan", "p.json", "--frobnicate"]])
+@pytest.mark.parametrize("command", [[], ["bake"], ["plan"], ["plan", "p.json", "--frobnicate"]])
 def test_a_command_line_that_is_none_ends_with_2(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(command)

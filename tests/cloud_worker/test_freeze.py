@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from models.fashion_mnist.freeze import weights_digest
+from cloud_worker.build.freeze import weights_digest
 
 
 def pair() -> dict[str, nn.Module]:

@@ -1,0 +1,142 @@
+"""What a build came to: as lines for the terminal, and as one HTML page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from cloud_worker.build.build_options import BuildOptions
+from cloud_worker.build.make import Built, Chosen
+from cloud_worker.build.plan_html import STYLE, page
+from cloud_worker.build.plan_rows import link_text
+from cloud_worker.build.sample_files import IMAGES
+from cloud_worker.build.self_test import Tried
+
+_AGREES: Final = 0.95
+"""Agreement at which sizes are compared."""
+_BROKER: Final = "mqtt://127.0.0.1:1883"
+
+
+def summary(built: Built, options: BuildOptions) -> list[str]:
+    """What was chosen and why, what it is worth, and how to run it."""
+    return [
+        *_facts(built, options),
+        "",
+        *(f"  {_point(each)}" for each in built.trial.points),
+        "",
+        *_commands(built, options),
+    ]
+
+
+def _facts(built: Built, options: BuildOptions) -> list[str]:
+    manifest, cut = built.manifest, built.chosen.cut
+    heads = ", ".join(f"{name} (off by {off:.1e})" for name, off in sorted(built.trial.heads.items()))
+    lines = [
+        f"{options.out}: {manifest.name} {manifest.edge_version}, interface {manifest.interface[:16]}",
+        f"cut {cut.index} after {cut.name}: {cut.spec} crosses, {cut.share:.1%} of the multiply-accumulates are edge's",
+        f"why there: {_why(built.chosen)}",
+        f"heads: {heads}",
+        *(f"no {name}: {reason}" for name, reason in sorted(built.heads.refused.items())),
+        *(f"left out: {each}" for rates in built.rates for each in rates.left_out),
+        beside_the_input(built),
+    ]
+    if built.trial.full_accuracy is not None:
+        lines.append(f"accuracy of the unsplit model on the held-out samples: {built.trial.full_accuracy:.1%}")
+    return lines
+
+
+def _why(chosen: Chosen) -> str:
+    if chosen.plan is None or chosen.best is None:
+        return "it was named with --cut"
+    each, first = chosen.best.candidate, chosen.plan.best
+    told = (
+        f"the best cut over {link_text(chosen.plan.link)}, through {each.codec}: {each.p50.total_ms:.1f} ms, p95 "
+        f"{each.p95.total_ms:.1f} ms, {each.bytes_mean:,.0f} bytes both ways, ${each.cost_per_1000:.4f} for 1,000"
+    )
+    if first is chosen.best:
+        return f"{told}, better than all in the cloud and all on the edge"
+    return f"{told}; {first.candidate} would score better ({first.candidate.p50.total_ms:.1f} ms), but a bundle is cut"
+
+
+def beside_the_input(built: Built) -> str:
+    """The cut's bytes beside the input's, each at its smallest point that answers as the unsplit model does."""
+    told = {
+        "cut": [each for each in built.trial.points if each.point.part == "tail"],
+        "input": [each for each in built.trial.points if each.point.part == "full"],
+    }
+    shown = [f"the {what} takes {_bytes_of(points)}" for what, points in told.items() if points]
+    return f"as the unsplit model answers in {_AGREES:.0%} of the held-out samples or more: {', '.join(shown)}"
+
+
+def _bytes_of(points: Sequence[Tried]) -> str:
+    """Of the smallest point that agrees enough, else of the one that agrees most."""
+    enough = [each for each in points if each.agreement >= _AGREES]
+    if enough:
+        return f"{min(each.bytes_mean for each in enough):,.0f} bytes"
+    most = max(points, key=lambda each: each.agreement)
+    return f"{most.bytes_mean:,.0f} bytes, for {most.agreement:.1%} alone"
+
+
+def _point(each: Tried) -> str:
+    config = " ".join(f"{key}={value}" for key, value in each.point.config.items())
+    accuracy = "" if each.accuracy is None else f", accuracy {each.accuracy:.1%}"
+    what = f"point {each.point.id}: {each.point.part} through {each.point.codec} {config}".rstrip()
+    return f"{what}: {each.bytes_mean:,.0f} bytes, KL {each.kl_nats:.4f}, agreement {each.agreement:.1%}{accuracy}"
+
+
+def _commands(built: Built, options: BuildOptions) -> list[str]:
+    out = shlex.quote(str(options.out))
+    return [
+        f"cloud-worker run --bundle {out} --broker {_BROKER} --trust-unsigned",
+        f"edge-node run --bundle {out} --broker {_BROKER} --source {shlex.quote(example_source(built, options))}",
+    ]
+
+
+def example_source(built: Built, options: BuildOptions) -> str:
+    """What of the samples an edge node reads by itself, a folder of images or an array (N, ...); else a stand-in."""
+    name = built.samples.calibration.names[0]
+    file, row, _ = name.partition("[")
+    if Path(name).suffix.lower() in IMAGES:
+        return str((options.samples / name).parent)
+    return str(options.samples / file) if row and file.endswith(".npy") else "SAMPLES.npy"
+
+
+def report(built: Built, options: BuildOptions) -> str:
+    """The page: the facts, every point, the split of the samples, and the plan where one was made."""
+    title = f"The bundle {escape(built.manifest.name)}"
+    plan = page(built.chosen.plan).partition("<body>")[2] if built.chosen.plan else "</body>\n</html>\n"
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
+            '<meta name="viewport" content="width=device-width">',
+            f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
+            *(f"<p>{escape(line)}</p>" for line in _facts(built, options)),
+            "<h2>Operating points, on held-out samples</h2>",
+            _listed([_point(each) for each in built.trial.points]),
+            "<h2>Samples</h2>",
+            f"<p>{_dealt(built)}</p>",
+            _folded("calibration", built.samples.calibration.names),
+            _folded("held out", built.samples.held_out.names),
+            plan,
+        ]
+    )
+
+
+def _dealt(built: Built) -> str:
+    samples = built.samples
+    return (
+        f"{len(samples.calibration)} to calibrate on, {len(samples.held_out)} held out, of which {built.trial.samples} "
+        f"were tried; {samples.repeated} left out because others have the same content. The content's SHA-256 decides."
+    )
+
+
+def _folded(title: str, names: Sequence[str]) -> str:
+    return f"<details>\n<summary>{len(names)} {escape(title)}</summary>\n{_listed(names)}\n</details>"
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "<ul>\n" + "\n".join(f"<li>{escape(line)}</li>" for line in lines) + "\n</ul>"
