@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from cloud_worker.build.agree import MismatchError, largest_share_off
 from cloud_worker.build.bundle_folder import beside, entries
+from cloud_worker.build.export_numpy import export_numpy
 from cloud_worker.build.export_tflite import export_tflite
 from cloud_worker.build.fisher import gradients
 from cloud_worker.build.fit_transform import fit
 from cloud_worker.build.freeze import folded, weights_digest, write_pt2
 from edge_node.heads import open_head
 from models.efficientnet_lite0 import nets, photos
-from schemas.bundle import FULL, HEAD_TFLITE, MANIFEST, TABLES, TAIL, Manifest, seal
+from schemas.bundle import FULL, HEAD_NUMPY, HEAD_TFLITE, MANIFEST, TABLES, TAIL, Manifest, seal
 from schemas.bundle_files import open_bundle
 from schemas.codecs import Tables, open_codec
 from schemas.codecs.tables import pack_tables
@@ -50,31 +51,34 @@ def build(target: Path, crops: Array, weights: Path | None) -> Manifest:
     """
     net = nets.load_net(weights)
     head, tail = folded(net[: LAST_STEP + 1]), folded(net[LAST_STEP + 1 :])
-    in_tflite = export_tflite(head, torch.zeros(1, 3, nets.SIDE, nets.SIDE))
+    image = torch.zeros(1, 3, nets.SIDE, nets.SIDE)
+    in_tflite = export_tflite(head, image)
     cuts = _cuts(head, crops)
     tables = fit(cuts, gradients(tail, cuts, _DRAWS))
     with beside(target) as temporary:
         (temporary / HEAD_TFLITE).write_bytes(in_tflite)
+        (temporary / HEAD_NUMPY).write_bytes(export_numpy(head, image))
         (temporary / TABLES).write_bytes(pack_tables(tables))
         write_pt2(tail, cuts[:1], temporary / TAIL)
-        write_pt2(folded(net), torch.zeros(1, 3, nets.SIDE, nets.SIDE), temporary / FULL)
+        write_pt2(folded(net), image, temporary / FULL)
         points = _points(cuts.numpy(), crops, tables)
         manifest = seal(
             _fields(net, points, TensorSpec(dtype="float32", shape=tuple(cuts.shape[1:])), entries(temporary))
         )
         (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
-        _check_head(temporary, crops[:_CHECKED], cuts[:_CHECKED].numpy())
+        _check_heads(temporary, crops[:_CHECKED], cuts[:_CHECKED].numpy())
     return manifest
 
 
-def _check_head(folder: Path, crops: Array, cuts: Array) -> None:
-    """Raise MismatchError when the head as it is deployed answers otherwise than the module."""
-    head = open_head(open_bundle(folder), "tflite")
-    found = np.stack([head.run(nets.PREPROCESS.apply(crop)).cut for crop in crops])
-    off = largest_share_off(found, cuts)
-    if not off <= _MOST_OFF:
-        msg = f"{HEAD_TFLITE} is off by {off:.2g} of the largest activation; use another release of litert-torch"
-        raise MismatchError(msg)
+def _check_heads(folder: Path, crops: Array, cuts: Array) -> None:
+    """Raise MismatchError when a head as it is deployed answers otherwise than the module."""
+    bundle = open_bundle(folder)
+    for name, head in ((HEAD_TFLITE, open_head(bundle, "tflite")), (HEAD_NUMPY, open_head(bundle, "numpy"))):
+        found = np.stack([head.run(nets.PREPROCESS.apply(crop)).cut for crop in crops])
+        off = largest_share_off(found, cuts)
+        if not off <= _MOST_OFF:
+            msg = f"{name} is off by {off:.2g} of the largest activation; use another release of what exported it"
+            raise MismatchError(msg)
 
 
 @torch.inference_mode()

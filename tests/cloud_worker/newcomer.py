@@ -60,8 +60,8 @@ def single():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
 
 
-def gelus():
-    return nn.Sequential(nn.GELU(), nn.Flatten(), nn.Linear(3 * 16 * 16, 8), nn.GELU(), nn.Linear(8, 3))
+def mishes():
+    return nn.Sequential(nn.Mish(), nn.Flatten(), nn.Linear(3 * 16 * 16, 8), nn.Mish(), nn.Linear(8, 3))
 
 
 def failing():

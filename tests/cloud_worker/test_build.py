@@ -142,7 +142,7 @@ def test_what_cannot_be_used_is_said_and_nothing_is_written(
     assert says in refused(capsys, *(part for pair in given.items() for part in pair))
 
 
-@pytest.mark.parametrize("model", ["single", "gelus"])
+@pytest.mark.parametrize("model", ["single", "mishes"])
 def test_a_model_without_a_cut_to_measure_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
