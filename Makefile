@@ -20,11 +20,11 @@ demo: install
 
 # tflite-runtime is what 32-bit ARM has: Python 3.11 at most, NumPy 1. Its tests need an environment of their own.
 ifeq ($(PYTHON_LINE),3.11)
-test: install $(OLD)/.installed
+test: $(VENV)/.bench $(OLD)/.installed
 	$(BIN)/python -m pytest
 	$(OLD)/bin/python -m pytest -o filterwarnings= tests/edge_node/test_heads.py tests/schemas/codecs
 else
-test: install
+test: $(VENV)/.bench
 	$(BIN)/python -m pytest
 	@echo "not tested: tflite-runtime, which needs Python 3.11; $(PYTHON) is $(PYTHON_LINE)"
 endif
@@ -47,7 +47,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(C_SOURCES)
 	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[edge,cloud,embedded,dev]'
 	@touch $@
 
-# Photos and a trained EfficientNet, which `ablation` and `rate` measure with.
+# Photos, a trained EfficientNet and plots, for `ablation`, `rate` and the tests of both.
 $(VENV)/.bench: $(VENV)/.installed
 	@$(BIN)/python -m pip install $(PIP_FLAGS) -e '.[bench]'
 	@touch $@

@@ -72,6 +72,7 @@ async def open_connection(config: LinkConfig, will: Message | None, deliver: Del
     try:
         client = _client(config, will)
         limits = _Limits.watch(client)
+        _survive_refusal(client)
     except ValueError as error:
         raise BrokerUnavailableError(str(error)) from None
     # paho connects in a thread that no cancellation stops; so its end is waited for, as asyncio.run would too
@@ -149,6 +150,18 @@ class _Limits:
 
         paho.on_connect = on_connect
         return limits
+
+
+def _survive_refusal(client: aiomqtt.Client) -> None:
+    """Keep a CONNACK that refuses after the attempt was given up from raising in aiomqtt's reader."""
+    paho = client._client  # noqa: SLF001 - see REACH
+    handle: Any = paho.on_disconnect
+
+    def on_disconnect(*arguments: object) -> None:
+        if not client._connected.cancelled():  # noqa: SLF001 - see REACH; aiomqtt asks it for its exception
+            handle(*arguments)
+
+    paho.on_disconnect = on_disconnect
 
 
 def _hang_up(client: aiomqtt.Client) -> None:

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from schemas.codecs import codec_class, open_codec
 from schemas.errors import ConfigError, ManifestError
 from schemas.preprocess import Preprocess
-from schemas.record import Record, explain
+from schemas.record import JsonFile, Record, explain
 from schemas.tensor import TensorSpec
 from schemas.version import Version
 
@@ -211,11 +211,4 @@ def seal(fields: dict[str, Any]) -> Manifest:
 
 def parse_manifest(data: bytes) -> Manifest:
     """Read manifest.json. Raises ManifestError, naming the field and the value."""
-    if len(data) > MAX_MANIFEST_BYTES:
-        msg = f"{MANIFEST} has {len(data)} bytes, the cap is {MAX_MANIFEST_BYTES}; this is not a manifest"
-        raise ManifestError(msg)
-    try:
-        return Manifest.model_validate_json(data, strict=True)
-    except ValidationError as error:
-        msg = f"{MANIFEST} cannot be used: {explain(error)}"
-        raise ManifestError(msg) from None
+    return JsonFile(Manifest, MANIFEST, MAX_MANIFEST_BYTES, ManifestError, "this is not a manifest").parse(data)

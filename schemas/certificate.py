@@ -10,11 +10,11 @@ import math
 from itertools import pairwise
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from schemas.binomial import upper_bound
 from schemas.errors import BundleError
-from schemas.record import Record, explain
+from schemas.record import JsonFile, Record
 
 CERTIFICATE: Final = "certificate.json"
 MAX_CERTIFICATE_BYTES: Final = 1 << 18
@@ -101,13 +101,9 @@ class Certificate(Record):
             raise ValueError(msg)
 
 
+_FILE = JsonFile(Certificate, CERTIFICATE, MAX_CERTIFICATE_BYTES, BundleError, "this is not a certificate")
+
+
 def parse_certificate(data: bytes) -> Certificate:
     """Read certificate.json. Raises BundleError, naming the field and the value."""
-    if len(data) > MAX_CERTIFICATE_BYTES:
-        msg = f"{CERTIFICATE} has {len(data)} bytes, the cap is {MAX_CERTIFICATE_BYTES}; this is not a certificate"
-        raise BundleError(msg)
-    try:
-        return Certificate.model_validate_json(data, strict=True)
-    except ValidationError as error:
-        msg = f"{CERTIFICATE} cannot be used: {explain(error)}"
-        raise BundleError(msg) from None
+    return _FILE.parse(data)

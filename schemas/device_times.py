@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from schemas.errors import ConfigError
-from schemas.record import Record, explain
+from schemas.record import JsonFile, Record
 
 MAX_BYTES = 1 << 20
 
@@ -43,13 +43,11 @@ class DeviceTimes(Record):
     entries: Annotated[tuple[HeadTime, ...], Field(min_length=1, max_length=10_000)]
 
 
+_FILE = JsonFile(
+    DeviceTimes, "the file of the device's times", MAX_BYTES, ConfigError, "give what edge-node profile printed"
+)
+
+
 def parse_device_times(data: bytes) -> DeviceTimes:
     """Read the JSON. Raises ConfigError, naming the field and the value."""
-    if len(data) > MAX_BYTES:
-        msg = f"the device's times have {len(data)} bytes, the cap is {MAX_BYTES}; give what edge-node profile printed"
-        raise ConfigError(msg)
-    try:
-        return DeviceTimes.model_validate_json(data, strict=True)
-    except ValidationError as error:
-        msg = f"the device's times cannot be used: {explain(error)}"
-        raise ConfigError(msg) from None
+    return _FILE.parse(data)

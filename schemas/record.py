@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict, ValidationError
+
+from schemas.errors import SplitbusError
+
+_Kind = TypeVar("_Kind", bound=BaseModel)
 
 LAX: Final = Strict(strict=False)
 """For a tuple on the wire, which has only lists; its items stay strict."""
@@ -49,6 +54,29 @@ def shortened(limit: int) -> BeforeValidator:
         return text.encode("utf-8", "replace").decode("utf-8")
 
     return BeforeValidator(cut)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonFile(Generic[_Kind]):
+    """One kind of JSON file: what people call it, the most bytes that it may have, and what is raised."""
+
+    kind: type[_Kind]
+    name: str
+    most_bytes: int
+    error: type[SplitbusError]
+    remedy: str
+    """What to do when it is too large."""
+
+    def parse(self, data: bytes) -> _Kind:
+        """Read it strictly. Raises `error`, naming the field and the value."""
+        if len(data) > self.most_bytes:
+            msg = f"{self.name} has {len(data)} bytes, the cap is {self.most_bytes}; {self.remedy}"
+            raise self.error(msg)
+        try:
+            return self.kind.model_validate_json(data, strict=True)
+        except ValidationError as error:
+            msg = f"{self.name} cannot be used: {explain(error)}"
+            raise self.error(msg) from None
 
 
 def explain(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import warnings
 from pathlib import Path
@@ -10,6 +11,11 @@ import torch
 from torch import nn
 
 from schemas.errors import BundleError, ConfigError
+
+
+def has_converter() -> bool:
+    """Whether litert-torch is installed, without loading it."""
+    return importlib.util.find_spec("litert_torch") is not None
 
 
 def export_tflite(module: nn.Module, example_input: torch.Tensor) -> bytes:

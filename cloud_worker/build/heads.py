@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cloud_worker.build.export_numpy import export_numpy
-from cloud_worker.build.export_tflite import export_tflite
+from cloud_worker.build.export_tflite import export_tflite, has_converter
 from schemas.bundle import HEAD_NUMPY, HEAD_TFLITE
 from schemas.errors import BundleError
 from schemas.tensor import Array
@@ -39,7 +38,7 @@ def export_heads(head: nn.Module, example: Tensor) -> Heads:
         files[HEAD_NUMPY] = export_numpy(head, example)
     except BundleError as error:
         refused[HEAD_NUMPY] = str(error)
-    if not _has_converter():
+    if not has_converter():
         refused[HEAD_TFLITE] = "litert-torch is not installed here; pip install 'splitbus[build]'"
     else:
         try:
@@ -56,17 +55,13 @@ def export_heads(head: nn.Module, example: Tensor) -> Heads:
 
 def may_be_head(head: nn.Module, example: Tensor) -> bool:
     """Whether a head can be exported; where litert-torch is installed it may be."""
-    if _has_converter():
+    if has_converter():
         return True
     try:
         export_numpy(head, example)
     except BundleError:
         return False
     return True
-
-
-def _has_converter() -> bool:
-    return importlib.util.find_spec("litert_torch") is not None
 
 
 def run_deployed(bundle: Path, file: str, inputs: Tensor) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import nn
 from cloud_worker.build.cut import Cut, Graph, split
 from cloud_worker.build.cut_sizes import shape_of_sample, value_of
 from cloud_worker.build.export_numpy import export_numpy
-from cloud_worker.build.export_tflite import export_tflite
+from cloud_worker.build.export_tflite import export_tflite, has_converter
 from cloud_worker.build.files import write_whole
 from cloud_worker.build.measure_net import whole_of
 from cloud_worker.build.profile_file import Place, SplitProfile, Spread
@@ -71,7 +70,7 @@ def export_heads(graph: Graph, cuts: Sequence[Cut], folder: Path) -> Exported:
 
 
 def _export(head: nn.Module, example: torch.Tensor, stem: Path) -> Path:
-    if importlib.util.find_spec("litert_torch") is not None:
+    if has_converter():
         path, data = stem.with_suffix(".tflite"), export_tflite(head, example)
     else:
         path, data = stem.with_suffix(".npz"), export_numpy(_Single(head).eval(), example)

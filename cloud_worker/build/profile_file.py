@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, ValidationError, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from cloud_worker.build.files import write_whole
 from schemas.errors import ConfigError
-from schemas.record import Record, explain
+from schemas.record import JsonFile, Record
 
 MAX_PROFILE_BYTES: Final = 16 << 20
 _SHARE_TOLERANCE: Final = 1e-3
@@ -182,14 +182,7 @@ class SplitProfile(Record):
 
 def parse_profile(data: bytes) -> SplitProfile:
     """Read a profile's JSON. Raises ConfigError, naming the field and the value."""
-    if len(data) > MAX_PROFILE_BYTES:
-        msg = f"the profile has {len(data)} bytes, the cap is {MAX_PROFILE_BYTES}; this is not a profile"
-        raise ConfigError(msg)
-    try:
-        return SplitProfile.model_validate_json(data, strict=True)
-    except ValidationError as error:
-        msg = f"the profile cannot be used: {explain(error)}"
-        raise ConfigError(msg) from None
+    return JsonFile(SplitProfile, "the profile", MAX_PROFILE_BYTES, ConfigError, "this is not a profile").parse(data)
 
 
 def read_profile(path: Path) -> SplitProfile:

@@ -146,7 +146,7 @@ def test_what_cannot_be_used_is_said_and_nothing_is_written(
 def test_a_model_without_a_cut_to_measure_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    monkeypatch.setattr(heads, "_has_converter", lambda: False)
+    monkeypatch.setattr(heads, "has_converter", lambda: False)
     assert here.is_dir()
     said = refused(capsys, "--model", f"newcomer_nets:{model}", *IMAGES[2:-2])
     assert "name one with --cut: 0 (768 values, 0% of the MACs)" in said

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cloud_worker.build import heads_to_time
 from cloud_worker.build.heads_to_time import export_heads, on_device
 from cloud_worker.build.measure import worth_measuring
 from edge_node.verb_profile import heads_in, profile
@@ -25,8 +25,8 @@ def times(**entries: float) -> DeviceTimes:
     return DeviceTimes.model_validate({"device": "a board", "runtime": "numpy", "entries": made})
 
 
-@pytest.mark.skipif(importlib.util.find_spec("litert_torch") is not None, reason="litert-torch makes them .tflite")
-def test_heads_are_written_timed_and_merged(tmp_path: Path) -> None:
+def test_heads_are_written_timed_and_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads_to_time, "has_converter", lambda: False)
     graph, every = image_graph()
     chosen = worth_measuring(every)
     written = export_heads(graph, chosen, tmp_path / "heads")

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from broker.address import BrokerAddress
 from broker.bus import Message
+from broker.connection import LinkConfig, open_connection
 from broker.packets import publish_size
 from schemas.errors import BrokerRefusedError, TooLargeError
 from tests.broker.helpers import announcer, link_to, linked, soon, unique, until
@@ -127,3 +129,29 @@ async def test_a_link_that_is_refused_comes_up_when_it_is_let_in_and_forgets_the
         await until(lambda: link.connected)
         await soon(link.wait_connected(), 2)
         await link.publish(Message(unique(), b"x", qos=1))
+
+
+async def test_a_refusal_that_comes_just_as_the_attempt_is_given_up_raises_nothing() -> None:
+    raised: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    arrived = asyncio.get_running_loop().create_future()
+
+    async def script(peer: Peer) -> None:
+        await peer.packet()
+        arrived.set_result(peer)
+        await peer.serve()
+
+    async with scripted(script) as broker:
+        connecting = asyncio.create_task(_connect(broker.url))
+        peer = await soon(arrived)
+        peer.writer.write(connack(code=0x87))  # a socket with room takes it at once
+        connecting.cancel()
+        await soon(asyncio.wait({connecting}))
+        assert connecting.cancelled()
+    assert raised == []
+
+
+async def _connect(url: str) -> None:
+    config = LinkConfig(BrokerAddress.parse(url), "late")
+    async with open_connection(config, None, lambda _message, _ack: None):
+        pass
