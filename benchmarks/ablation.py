@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from benchmarks.rate_curves import Curve, Floats
 from benchmarks.rate_points import log_softmax
 from benchmarks.report import Report
-from cloud_worker.build.fisher import gradients
-from cloud_worker.build.fit_transform import Choices, fit
+from cloud_worker.build.codecs.fisher import gradients
+from cloud_worker.build.codecs.fit_transform import Choices, fit
 from models.efficientnet_lite0 import nets, photos
 from schemas.codecs.transform import Transform
 from schemas.errors import ConfigError

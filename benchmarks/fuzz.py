@@ -20,7 +20,7 @@ from benchmarks.fuzz_payloads import KINDS, LONGEST_NOISE, Pool, truncations
 from benchmarks.fuzz_subjects import Subject, open_subjects, pools, smooth_tensors
 from benchmarks.fuzz_watch import Watch, watch_over
 from benchmarks.report import Report, Target
-from cloud_worker.build.fit_transform import fit
+from cloud_worker.build.codecs.fit_transform import fit
 from schemas.codecs.tables import pack_tables
 from schemas.errors import ConfigError
 

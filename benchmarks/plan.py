@@ -7,9 +7,9 @@ import time
 
 from benchmarks.profiles import random_profile
 from benchmarks.report import Quantiles, Report, Target
-from cloud_worker.build.network import LINKS
-from cloud_worker.build.plan import Constraints, Objective, plan
-from cloud_worker.build.profile_file import parse_profile
+from cloud_worker.build.measure.profile_file import parse_profile
+from cloud_worker.build.plan.network import LINKS
+from cloud_worker.build.plan.ranking import Constraints, Objective, plan
 from schemas.policy import Prices
 
 _SIZES = ((12, 3), (60, 6), (200, 10))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from cloud_worker.build.profile_file import SplitProfile
+from cloud_worker.build.measure.profile_file import SplitProfile
 
 _FULL_MACS = 400_000_000
 

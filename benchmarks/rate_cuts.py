@@ -15,7 +15,7 @@ import torch
 from benchmarks.rate_net import Crops, Unsplit
 from benchmarks.rate_points import Measured, Reference, log_softmax, through
 from benchmarks.rate_times import PartTimes, codec_ms, part_times
-from cloud_worker.build.fit_transform import fit
+from cloud_worker.build.codecs.fit_transform import fit
 from models.efficientnet_lite0 import nets
 from schemas.codecs import Codec, Config, open_codec
 from schemas.codecs.transform import COARSEST, FINEST

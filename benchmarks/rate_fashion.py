@@ -21,7 +21,7 @@ from benchmarks.rate_seeds import Shipped, seed_rows, seed_targets
 from benchmarks.rate_times import MOST_TIME, codec_ms, median_ms, one_thread
 from benchmarks.report import Report, Target
 from benchmarks.rivals import LOSSY, Rival
-from cloud_worker.build.freeze import MAX_BATCH
+from cloud_worker.build.export.freeze import MAX_BATCH
 from edge_node.heads import open_head
 from edge_node.idx import labels_beside, read_idx
 from models.fashion_mnist import check, data

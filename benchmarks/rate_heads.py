@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from cloud_worker.build.export_tflite import export_tflite
-from cloud_worker.build.freeze import folded
+from cloud_worker.build.export.freeze import folded
+from cloud_worker.build.export.to_tflite import export_tflite
 from models.efficientnet_lite0 import nets
 from schemas.errors import BundleError, ConfigError
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.rate_curves import Ints
-from cloud_worker.build import fisher
-from cloud_worker.build.freeze import folded
+from cloud_worker.build.codecs import fisher
+from cloud_worker.build.export.freeze import folded
 from models.efficientnet_lite0 import nets, photos
 from schemas.errors import ConfigError
 from schemas.tensor import Array

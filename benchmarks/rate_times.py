@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from broker.stopwatch import AT_LEAST_S, timing
-from cloud_worker.build.measure_net import torch_threads
+from cloud_worker.build.measure.net import torch_threads
 from schemas.codecs import Codec
 from schemas.tensor import Array
 

@@ -12,7 +12,7 @@ PROG: Final = "cloud-worker"
 VERBS: Final = {
     "run": ("cloud_worker.verb_run", "finish split inferences until SIGTERM"),
     "build": ("cloud_worker.build.verb_build", "make a bundle of a torch model: cut it, calibrate, export, try"),
-    "plan": ("cloud_worker.build.verb_plan", "choose where to cut a profiled model for a link, and the codec"),
+    "plan": ("cloud_worker.build.plan.verb_plan", "choose where to cut a profiled model for a link, and the codec"),
 }
 """Module and purpose of each; a module has `add_options(parser)` and `run(arguments)`, which returns the exit code."""
 

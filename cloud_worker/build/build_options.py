@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from broker.options import Option, Table, one_of, read_options
-from cloud_worker.build.plan_options import PLANNING, Planning, file_named, planning_of
+from cloud_worker.build.plan.options import PLANNING, Planning, file_named, planning_of
 from schemas.errors import ConfigError
 from schemas.preprocess import Preprocess
 from schemas.record import explain

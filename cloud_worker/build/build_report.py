@@ -10,9 +10,9 @@ from typing import Final
 
 from cloud_worker.build.build_options import BuildOptions
 from cloud_worker.build.make import Built, Chosen
-from cloud_worker.build.plan_html import STYLE, page
-from cloud_worker.build.plan_rows import link_text
-from cloud_worker.build.sample_files import IMAGES
+from cloud_worker.build.plan.html import STYLE, page
+from cloud_worker.build.plan.rows import link_text
+from cloud_worker.build.samples.files import IMAGES
 from cloud_worker.build.self_test import Tried
 
 _AGREES: Final = 0.95

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Sequence
 from typing import Final
 
-from cloud_worker.build.cut import Cut
-from cloud_worker.build.plan import Plan, Ranked, plan
-from cloud_worker.build.plan_options import Planning
-from cloud_worker.build.profile_file import SplitProfile
+from cloud_worker.build.cut.cuts import Cut
+from cloud_worker.build.measure.profile_file import SplitProfile
+from cloud_worker.build.plan.options import Planning
+from cloud_worker.build.plan.ranking import Plan, Ranked, plan
 from schemas.errors import ConfigError, PlanError
 from schemas.policy import Route
 

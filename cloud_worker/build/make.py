@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from cloud_worker.build.build_options import BuildOptions
 from cloud_worker.build.bundle_folder import beside, entries
 from cloud_worker.build.choose import named_cut, no_choice, planned
-from cloud_worker.build.cut import Cut, Graph, cuts, split
-from cloud_worker.build.cut_macs import macs_of
-from cloud_worker.build.freeze import weights_digest, write_pt2
-from cloud_worker.build.heads import Heads, example_of, export_heads, may_be_head
-from cloud_worker.build.measure import Settings, measure, worth_measuring
+from cloud_worker.build.codecs.rates import Rates, cut_rates, input_rates, logits_of, numbered
+from cloud_worker.build.cut.cuts import Cut, Graph, cuts, split
+from cloud_worker.build.cut.macs import macs_of
+from cloud_worker.build.export.freeze import weights_digest, write_pt2
+from cloud_worker.build.export.heads import Heads, example_of, export_heads, may_be_head
+from cloud_worker.build.measure.profile_file import SplitProfile, read_profile, write_profile
+from cloud_worker.build.measure.profiling import Settings, measure, worth_measuring
 from cloud_worker.build.model_source import load_model
-from cloud_worker.build.plan import Plan, Ranked
-from cloud_worker.build.profile_file import SplitProfile, read_profile, write_profile
-from cloud_worker.build.rates import Rates, cut_rates, input_rates, logits_of, numbered
-from cloud_worker.build.sample_files import read_samples
-from cloud_worker.build.sample_set import SampleSet, class_names, deal, read_lines, targets_of
+from cloud_worker.build.plan.ranking import Plan, Ranked
+from cloud_worker.build.samples.dealt import SampleSet, class_names, deal, read_lines, targets_of
+from cloud_worker.build.samples.files import read_samples
 from cloud_worker.build.self_test import Trial, try_bundle
 from schemas.bundle import FULL, MANIFEST, TAIL, Manifest, seal
 from schemas.codecs.tables import pack_tables

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cloud_worker.build.agree import MismatchError, largest_share_off
-from cloud_worker.build.heads import RUNTIMES, run_deployed
-from cloud_worker.build.rates import kl_nats, logits_of
-from cloud_worker.build.sample_set import Part
+from cloud_worker.build.codecs.rates import kl_nats, logits_of
+from cloud_worker.build.export.agree import MismatchError, largest_share_off
+from cloud_worker.build.export.heads import RUNTIMES, run_deployed
+from cloud_worker.build.samples.dealt import Part
 from cloud_worker.programs import TorchProgram
 from schemas.bundle import FULL, TAIL, Manifest, OperatingPoint
 from schemas.bundle_files import Bundle, open_bundle

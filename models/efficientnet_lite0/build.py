@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cloud_worker.build.agree import MismatchError, largest_share_off
 from cloud_worker.build.bundle_folder import beside, entries
-from cloud_worker.build.export_numpy import export_numpy
-from cloud_worker.build.export_tflite import export_tflite
-from cloud_worker.build.fisher import gradients
-from cloud_worker.build.fit_transform import fit
-from cloud_worker.build.freeze import folded, weights_digest, write_pt2
+from cloud_worker.build.codecs.fisher import gradients
+from cloud_worker.build.codecs.fit_transform import fit
+from cloud_worker.build.export.agree import MismatchError, largest_share_off
+from cloud_worker.build.export.freeze import folded, weights_digest, write_pt2
+from cloud_worker.build.export.to_numpy import export_numpy
+from cloud_worker.build.export.to_tflite import export_tflite
 from edge_node.heads import open_head
 from models.efficientnet_lite0 import nets, photos
 from schemas.bundle import FULL, HEAD_NUMPY, HEAD_TFLITE, MANIFEST, TABLES, TAIL, Manifest, seal

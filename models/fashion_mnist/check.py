@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cloud_worker.build.agree import check_close, run_pt2
+from cloud_worker.build.export.agree import check_close, run_pt2
 from edge_node.heads import Head, Runtime, open_head
 from models.fashion_mnist import data
 from schemas.bundle import FULL, TAIL

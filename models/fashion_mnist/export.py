@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from cloud_worker.build import fit_bottleneck, fit_transform, freeze
 from cloud_worker.build.bundle_folder import beside, entries
-from cloud_worker.build.export_numpy import export_numpy
-from cloud_worker.build.export_tflite import export_tflite
-from cloud_worker.build.fisher import gradients
+from cloud_worker.build.codecs import fit_bottleneck, fit_transform
+from cloud_worker.build.codecs.fisher import gradients
+from cloud_worker.build.export import freeze
+from cloud_worker.build.export.to_numpy import export_numpy
+from cloud_worker.build.export.to_tflite import export_tflite
 from models.fashion_mnist import check, data
 from models.fashion_mnist.nets import IMAGE_SHAPE
 from models.fashion_mnist.runs import Run, load

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from cloud_worker.build import freeze
+from cloud_worker.build.export import freeze
 from edge_node.heads import open_head
 from models.fashion_mnist import calibrate, check, data
 from models.fashion_mnist.train import Outputs

@@ -1,7 +1,7 @@
 """`bottleneck`: the integers of a head that ends in a learned low-rate layer, through the entropy coder alone.
 
 One head serves several rates: each is a step for every channel (gain units, Cui et al. 2021), learned with the net,
-and the tables that its integers were counted into on calibration samples (`cloud_worker.build.fit_bottleneck`).
+and the tables that its integers were counted into on calibration samples (`cloud_worker.build.codecs.fit_bottleneck`).
 
 Payload: the integers in C order as `entropy` codes them; nothing else.
 """

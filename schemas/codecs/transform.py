@@ -3,7 +3,8 @@
 DCT over space; for each band of frequencies a channel transform that takes what the output of the model feels first
 (the Karhunen-Loeve transform of F^1/2 S F^1/2, with S the covariance and F the Fisher information of the channels);
 steps in units of that information; static tables by how large a coefficient usually is; rANS. The fit is
-`cloud_worker.build.fit_transform`. One file of tables serves every rate: an operating point is nothing but a level.
+`cloud_worker.build.codecs.fit_transform`. One file of tables serves every rate: an operating point is nothing but a
+level.
 
 Payload: the coefficients' levels as `entropy` codes them, frequency by frequency, row by row; nothing else.
 """

@@ -16,7 +16,7 @@ from broker.engines import start_broker
 from schemas.bundle_files import open_bundle
 from schemas.preprocess import Preprocess
 from schemas.tensor import Array
-from tests.cloud_worker.newcomer import CLASSES, build, signals, write_images, write_models
+from tests.cloud_worker.build.newcomer import CLASSES, build, signals, write_images, write_models
 from tests.system.load import start_workers
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cloud_worker.build.export_numpy import export_numpy
-from cloud_worker.build.export_tflite import export_tflite
+from cloud_worker.build.export.to_numpy import export_numpy
+from cloud_worker.build.export.to_tflite import export_tflite
 
 HERE = Path(__file__).parent
 COUNT = 4

@@ -1,0 +1,1 @@
+"""Codec tables fitted to calibration samples, and the operating points made of them."""

@@ -1,0 +1,89 @@
+"""The head of a bundle for each edge runtime that can have it, and a trial of it as the edge node will run it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cloud_worker.build.export.to_numpy import export_numpy
+from cloud_worker.build.export.to_tflite import export_tflite, has_converter
+from schemas.bundle import HEAD_NUMPY, HEAD_TFLITE
+from schemas.errors import BundleError
+from schemas.tensor import Array
+
+RUNTIMES: Final = {HEAD_TFLITE: "tflite", HEAD_NUMPY: "numpy"}
+_LIMIT_S: Final = 600
+
+
+class Heads(NamedTuple):
+    """What could be exported, and why the rest could not."""
+
+    files: dict[str, bytes]
+    refused: dict[str, str]
+
+
+def export_heads(head: nn.Module, example: Tensor) -> Heads:
+    """Both heads, or the one that can be. Raises BundleError, with both reasons, when neither can."""
+    files: dict[str, bytes] = {}
+    refused: dict[str, str] = {}
+    try:
+        files[HEAD_NUMPY] = export_numpy(head, example)
+    except BundleError as error:
+        refused[HEAD_NUMPY] = str(error)
+    if not has_converter():
+        refused[HEAD_TFLITE] = "litert-torch is not installed here; pip install 'splitbus[build]'"
+    else:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # the converter prints its steps
+                files[HEAD_TFLITE] = export_tflite(head, example)
+        except BundleError as error:
+            refused[HEAD_TFLITE] = str(error)
+    if not files:
+        told = "; ".join(f"{name}: {reason}" for name, reason in sorted(refused.items(), reverse=True))
+        msg = f"no edge runtime takes this head ({told}); cut at another place"
+        raise BundleError(msg)
+    return Heads(files, refused)
+
+
+def may_be_head(head: nn.Module, example: Tensor) -> bool:
+    """Whether a head can be exported; where litert-torch is installed it may be."""
+    if has_converter():
+        return True
+    try:
+        export_numpy(head, example)
+    except BundleError:
+        return False
+    return True
+
+
+def run_deployed(bundle: Path, file: str, inputs: Tensor) -> Array:
+    """Cuts float32 (N, ...) of preprocessed inputs, by the edge node's own code in a process of its own.
+
+    Raises BundleError, with what the process said, when it cannot run the head.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder) / "inputs.npy", Path(folder) / "cuts.npy"
+        np.save(given, inputs.numpy())
+        argv = ["-m", "edge_node.head_trial", str(bundle.resolve()), RUNTIMES[file], str(given), str(made)]
+        done = subprocess.run(  # noqa: S603 - this interpreter, this package
+            [sys.executable, *argv], capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            msg = f"{file} cannot be tried: {said[-1]}"
+            raise BundleError(msg)
+        cuts: Array = np.load(made, allow_pickle=False)
+    return cuts
+
+
+def example_of(inputs: Tensor) -> Tensor:
+    """Zeros float32 (1, ...)."""
+    return torch.zeros(1, *inputs.shape[1:])

@@ -1,0 +1,1 @@
+"""What every cut takes: time, bytes, quality and leakage, in one stored profile."""

@@ -1,0 +1,174 @@
+"""The operating points of one tensor: which codecs at which settings, and what each costs and loses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cloud_worker.build import leakage
+from cloud_worker.build.codecs import fisher
+from cloud_worker.build.codecs.fit_transform import fit
+from cloud_worker.build.measure.data import Data, Settings, check_leakage
+from cloud_worker.build.measure.levels import levels_for
+from cloud_worker.build.measure.net import Reference, Stopwatch
+from cloud_worker.build.measure.profile_file import CodingPoint, Leakage, Quality
+from schemas.codecs import Codec, Config, Tables, open_codec
+from schemas.errors import ConfigError
+from schemas.tensor import Array, FloatArray, TensorSpec
+
+AFFINE_BITS: Final = (8, 6, 4)
+_TAILS: Final = (0.05, 99.95)
+"""Percentiles of the calibration values that are a range of codec `affine`."""
+_LEAST_VALUES: Final = 64
+_MOST_RANGES: Final = 1024
+_MAP_AXES: Final = 3
+_MOST_DRAWS: Final = 8
+_MOST_GRADIENTS: Final = 1 << 26
+"""Values: fewer draws where the tensor is large, so that fitting stays within 2 GB."""
+_TIMED: Final = 16
+_LEAKAGE_SIDE: Final = 32
+"""Images are made this small, at most, before they are compared: memory grows with their pixels."""
+
+Answer = Callable[[Array], FloatArray]
+"""Logits float32 (M, classes) of tensors as they arrive (M, ...)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensors:
+    """What is shipped, and what the far end makes of it."""
+
+    calibration: Array
+    """(N, ...)"""
+    held_out: Array
+    """(M, ...)"""
+    answer: Answer
+
+
+def fit_tables(tail: nn.Module, activations: FloatArray, seed: int = 0) -> Tables:
+    """Tables of codec `transform` for a cut, float32 (N, C, H, W): the same for the same calibration samples and seed.
+
+    Raises ConfigError where the tail has no gradient, and as `fit` does.
+    """
+    values = torch.from_numpy(activations)
+    draws = max(1, min(_MOST_DRAWS, _MOST_GRADIENTS // activations.size))
+    try:
+        felt = fisher.gradients(tail, values, draws, seed)
+    except RuntimeError as error:
+        msg = f"the tail has no gradient ({' '.join(str(error).split())[:200]}); ship this cut by codec affine"
+        raise ConfigError(msg) from None
+    return fit(values, felt)
+
+
+def affine_config(activations: FloatArray, bits: int) -> Config:
+    """Codec `affine` over calibrated ranges of (N, C, ...).
+
+    A range for each channel where 64 values or more of it are known and there are at most 1024; else one for all.
+    """
+    channels = activations.shape[1]
+    each = activations.size // channels >= _LEAST_VALUES and channels <= _MOST_RANGES
+    rows = np.moveaxis(activations, 1, 0).reshape(channels if each else 1, -1)
+    low, high = np.percentile(rows.astype(np.float64), _TAILS, axis=1)
+    scale = np.maximum(high - low, 1e-6) / (2**bits - 1)
+    return {"bits": bits, "scale": scale.tolist(), "zero": low.tolist()}
+
+
+class Points:
+    """Measures operating points of one tensor after the other."""
+
+    def __init__(self, data: Data, reference: Reference, settings: Settings) -> None:
+        self._data, self._reference, self._settings = data, reference, settings
+        self._clock = Stopwatch.of(settings)
+
+    def of_cut(self, spec: TensorSpec, tail: nn.Module, tensors: Tensors) -> tuple[CodingPoint, ...]:
+        """`transform` for feature maps that it can be fitted to, `affine` and `minmax_u8` for everything else."""
+        if len(spec.shape) == _MAP_AXES:
+            try:
+                return self._transform(spec, fit_tables(tail, tensors.calibration, self._settings.seed), tensors)
+            except ConfigError:
+                return self._plain(spec, tensors)
+        return self._plain(spec, tensors)
+
+    def of_input(self, spec: TensorSpec, tensors: Tensors) -> tuple[CodingPoint, ...]:
+        """Codec `input`: image files for images, zstd for everything else. What is not installed is left out."""
+        configs: list[dict[str, Any]] = [{"format": "zstd"}]
+        if spec.dtype == "uint8":
+            lossy = self._settings.qualities.items()
+            files = [{"format": name, "quality": quality} for name, levels in lossy for quality in levels]
+            configs = [{"format": "webp"}, *files]
+        opened = [(config, codec) for config in configs if (codec := _opened(spec, config)) is not None]
+        if not opened:
+            msg = f"no codec of the input works here for {spec}; pip install 'splitbus[build]'"
+            raise ConfigError(msg)
+        return tuple(self._point(codec, config, tensors) for config, codec in opened)
+
+    def _plain(self, spec: TensorSpec, tensors: Tensors) -> tuple[CodingPoint, ...]:
+        configs: list[tuple[str, Config]] = [
+            ("affine", affine_config(tensors.calibration, bits)) for bits in AFFINE_BITS
+        ]
+        configs.append(("minmax_u8", {}))
+        return tuple(self._point(open_codec(name, spec, config), config, tensors) for name, config in configs)
+
+    def _transform(self, spec: TensorSpec, tables: Tables, tensors: Tensors) -> tuple[CodingPoint, ...]:
+        def opened(level: int) -> Codec:
+            return open_codec("transform", spec, {"level": level}, tables)
+
+        def kl_at(level: int) -> float:
+            quality = self._quality(opened(level), tensors)[0]
+            return quality.kl_nats or 0.0
+
+        levels = levels_for(self._settings.targets, kl_at)
+        return tuple(self._point(opened(level), {"level": level}, tensors) for level in levels)
+
+    def _quality(self, codec: Codec, tensors: Tensors) -> tuple[Quality, list[bytes]]:
+        payloads = [codec.encode(each) for each in tensors.held_out]
+        arrived = np.stack([codec.decode(each) for each in payloads])
+        return self._reference.judge(tensors.answer(arrived)), payloads
+
+    def _point(self, codec: Codec, config: Config, tensors: Tensors) -> CodingPoint:
+        quality, payloads = self._quality(codec, tensors)
+        sizes = [len(payload) for payload in payloads]
+        timed = list(tensors.held_out[:_TIMED])
+        return CodingPoint(
+            codec=codec.id,
+            config=dict(config),
+            bytes_mean=float(np.mean(sizes)),
+            bytes_p95=float(np.percentile(sizes, 95)),
+            encode_ms=self._clock.time(codec.encode, timed).p50_ms,
+            decode_ms=self._clock.time(codec.decode, payloads[:_TIMED]).p50_ms,
+            quality=quality,
+            leakage=self._leakage(codec, tensors) if self._settings.leakage else None,
+        )
+
+    def _leakage(self, codec: Codec, tensors: Tensors) -> Leakage:
+        images = check_leakage(self._data)
+        known, unseen = (_through(codec, each) for each in (tensors.calibration, tensors.held_out))
+        pictures, others = _pictures(images.calibration), _pictures(images.held_out)
+        found = leakage.measure(pictures, known, others, unseen, seed=self._settings.seed)
+        return Leakage(ssim=found.ssim, psnr_db=found.psnr_db, distance_correlation=found.distance_correlation)
+
+
+def _opened(spec: TensorSpec, config: dict[str, Any]) -> Codec | None:
+    """None where a library that the format needs is not installed."""
+    try:
+        codec = open_codec("input", spec, config)
+        codec.encode(np.zeros(spec.shape, spec.dtype))
+    except ConfigError:
+        return None
+    return codec
+
+
+def _through(codec: Codec, samples: Sequence[Array] | Array) -> torch.Tensor:
+    return torch.from_numpy(np.stack([codec.decode(codec.encode(each)) for each in samples]).astype(np.float32))
+
+
+def _pictures(images: Array) -> torch.Tensor:
+    """float32 (N, C, H, W) within 0 to 1, at most 32x32, of uint8 (N, height, width, C)."""
+    whole = torch.from_numpy(images.astype(np.float32) / 255).permute(0, 3, 1, 2)
+    height, width = (min(side, _LEAKAGE_SIDE) for side in whole.shape[2:])
+    return functional.adaptive_avg_pool2d(whole, (height, width)).clamp(0, 1)

@@ -1,0 +1,1 @@
+"""A user's samples: read, checked, dealt into calibration and held-out."""

@@ -1,0 +1,140 @@
+"""Samples dealt to two disjoint parts by their content, with their classes where these are known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cloud_worker.build.measure.data import Data, Images
+from cloud_worker.build.samples.files import Sample
+from schemas.errors import ConfigError, SampleError
+from schemas.preprocess import Preprocess
+from schemas.tensor import Array, TensorSpec
+
+CALIBRATION_SHARE: Final = 0.7
+LEAST_CALIBRATION: Final = 8
+LEAST_HELD_OUT: Final = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Samples of one part, in order of their digest."""
+
+    names: tuple[str, ...]
+    arrays: Array
+    """(N, ...) as the manifest's `sample` spec states them."""
+    inputs: Tensor
+    """float32 (N, ...), preprocessed: what the model takes."""
+    targets: Array | None
+    """int64 (N,), the true classes, where they are known."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleSet:
+    """What a bundle is calibrated on, and what it is tried on."""
+
+    spec: TensorSpec
+    preprocess: Preprocess
+    calibration: Part
+    held_out: Part
+    repeated: int
+    """Samples left out because another has the same content."""
+
+    def as_data(self) -> Data:
+        """The same samples as `measure` takes them."""
+        one, other, images = self.calibration, self.held_out, None
+        if self.preprocess.kind == "image" and self.spec.shape[2] in {1, 3}:
+            images = Images(one.arrays, other.arrays, self.preprocess)
+        return Data(one.inputs.numpy(), other.inputs.numpy(), other.targets, images)
+
+
+def deal(samples: Sequence[Sample], preprocess: Preprocess, targets: Sequence[int] | None) -> SampleSet:
+    """Both parts; which one a sample goes to follows from its content alone, so another sample moves none.
+
+    Raises SampleError when a part gets too few different samples, ConfigError when preprocessing does not fit them.
+    """
+    first = samples[0].array
+    spec = TensorSpec.model_validate({"dtype": str(first.dtype), "shape": first.shape})
+    preprocess.output_spec(spec)
+    of_digest = {hashlib.sha256(each.array.tobytes()).digest(): index for index, each in enumerate(samples)}
+    parts: tuple[list[int], list[int]] = ([], [])
+    for digest, index in sorted(of_digest.items()):
+        parts[digest[0] >= CALIBRATION_SHARE * 256].append(index)
+    if len(parts[0]) < LEAST_CALIBRATION or len(parts[1]) < LEAST_HELD_OUT:
+        msg = (
+            f"there are {len(of_digest)} different samples, {len(parts[0])} of them to calibrate on and "
+            f"{len(parts[1])} to try; {LEAST_CALIBRATION} and {LEAST_HELD_OUT} are needed: give some 24, better 200"
+        )
+        raise SampleError(msg)
+    made = [_part([samples[index] for index in part], preprocess, _picked(targets, part)) for part in parts]
+    return SampleSet(spec, preprocess, made[0], made[1], len(samples) - len(of_digest))
+
+
+def _part(samples: Sequence[Sample], preprocess: Preprocess, targets: Array | None) -> Part:
+    arrays = np.stack([each.array for each in samples])
+    inputs = torch.from_numpy(np.stack([preprocess.apply(array) for array in arrays]))
+    return Part(tuple(each.name for each in samples), arrays, inputs, targets)
+
+
+def _picked(targets: Sequence[int] | None, part: Sequence[int]) -> Array | None:
+    return None if targets is None else np.array([targets[index] for index in part], np.int64)
+
+
+def class_names(samples: Sequence[Sample], labels: Sequence[str] | None, outputs: int) -> tuple[str, ...]:
+    """What the model's outputs are called: as told, else as the sub-folders are called, else by number.
+
+    Raises ConfigError when there are more or fewer labels than outputs.
+    """
+    if labels is not None:
+        if len(labels) != outputs:
+            msg = f"--labels names {len(labels)} classes, the model has {outputs} outputs; one name a line"
+            raise ConfigError(msg)
+        return tuple(labels)
+    folders = _in_order({each.folder for each in samples})
+    return tuple(folders) if len(folders) == outputs and all(folders) else tuple(str(n) for n in range(outputs))
+
+
+def targets_of(samples: Sequence[Sample], labels: Sequence[str], file: Path | None) -> tuple[int, ...] | None:
+    """The class of each sample: of the file's lines, else by sub-folder; None when neither says so.
+
+    Raises ConfigError for a file that cannot be read, has another number of lines, or names an unknown class.
+    """
+    number = {name: index for index, name in enumerate(labels)}
+    number.update({str(index): index for index in range(len(labels)) if str(index) not in number})
+    if file is None:
+        found = [number.get(each.folder) if each.folder else None for each in samples]
+        return None if None in found else tuple(each for each in found if each is not None)
+    lines = read_lines(file, "--targets")
+    if len(lines) != len(samples):
+        msg = f"--targets {file} has {len(lines)} lines, there are {len(samples)} samples; one class a line, by name"
+        raise ConfigError(msg)
+    unknown = next((line for line in lines if line not in number), None)
+    if unknown is not None:
+        msg = f"--targets {file} names {unknown!r}, which is none of the {len(labels)} classes; give --labels too"
+        raise ConfigError(msg)
+    return tuple(number[line] for line in lines)
+
+
+def read_lines(file: Path, option: str) -> list[str]:
+    """Lines of a text file that are not empty. Raises ConfigError, naming the option."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{option} {file} cannot be read ({error}); give a text file, one name a line"
+        raise ConfigError(msg) from None
+    return [line for line in lines if line]
+
+
+def _in_order(names: set[str]) -> list[str]:
+    numbers = all(name.isdecimal() for name in names)
+    return sorted(names, key=int) if numbers else sorted(names)

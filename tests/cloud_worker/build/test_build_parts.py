@@ -1,0 +1,228 @@
+"""The parts of a build by themselves: samples read and dealt, rates found, the folder in its place, the choice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud_worker.build.bundle_folder import beside
+from cloud_worker.build.choose import named_cut, planned
+from cloud_worker.build.codecs.rates import WANTED, coarsest, cut_rates, input_rates
+from cloud_worker.build.cut.cuts import Cut
+from cloud_worker.build.plan.network import LINKS
+from cloud_worker.build.plan.options import Planning
+from cloud_worker.build.plan.ranking import Constraints, Objective
+from cloud_worker.build.samples.dealt import class_names, deal, targets_of
+from cloud_worker.build.samples.files import MOST, Sample, read_samples
+from schemas.errors import ConfigError, PlanError, SampleError
+from schemas.policy import Prices
+from schemas.preprocess import Preprocess
+from schemas.tensor import Array, TensorSpec
+from tests.cloud_worker.build.plan_profiles import tiny_profile
+
+
+def save(folder: Path, **arrays: Array) -> Path:
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    return folder
+
+
+def floats(*shape: int) -> Array:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def sample(number: int, folder: str = "") -> Sample:
+    return Sample(str(number), folder, np.full((4,), number, np.float32))
+
+
+def test_one_array_is_many_samples_and_several_alike_are_one_each(tmp_path: Path) -> None:
+    assert [each.name for each in read_samples(save(tmp_path, a=floats(3, 5)), None)] == [
+        f"a.npy[{n}]" for n in (0, 1, 2)
+    ]
+    found = read_samples(save(tmp_path, b=floats(3, 5)), None)
+    assert [(each.name, each.array.shape) for each in found] == [("a.npy", (3, 5)), ("b.npy", (3, 5))]
+    assert len(read_samples(tmp_path, (5,))) == 6
+
+
+def test_npz_files_are_read_by_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npz", b=floats(2, 5), a=floats(3, 5))
+    assert [each.name for each in read_samples(tmp_path, (5,))] == [
+        *(f"two.npz#a[{n}]" for n in range(3)),
+        *(f"two.npz#b[{n}]" for n in range(2)),
+    ]
+
+
+def test_bytes_are_images_with_the_channels_last(tmp_path: Path) -> None:
+    save(tmp_path, grey=np.zeros((2, 6, 7), np.uint8))
+    assert {each.array.shape for each in read_samples(tmp_path, (1, 6, 7))} == {(6, 7, 1)}
+
+
+def test_of_too_many_as_many_are_taken_evenly(tmp_path: Path) -> None:
+    save(tmp_path, many=np.arange(2 * MOST, dtype=np.float32)[:, None])
+    found = read_samples(tmp_path, None)
+    assert [float(each.array[0]) for each in found] == [2.0 * n for n in range(MOST)]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "shape", "says"),
+    [
+        ({}, None, "holds no sample"),
+        ({"a": floats(3, 5)}, (6,), r"a.npy holds float32\[3, 5\], the model takes \[6\]"),
+        ({"a": np.zeros((3, 5))}, None, r"a.npy holds float64; save it as float32"),
+        ({"a": np.full((3, 5), np.nan, np.float32)}, None, "a.npy holds values that are not finite"),
+        ({"a": np.zeros((3, 5), np.uint8)}, (5,), "a.npy holds uint8"),
+        ({"a": floats(3, 5), "b": floats(3, 6)}, None, r"b.npy\[0\] is float32\[6\], a.npy\[0\] is float32\[5\]"),
+        ({"a": np.array({})}, None, "a.npy is not a whole file of numbers"),
+    ],
+)
+def test_what_is_no_sample_is_named(
+    tmp_path: Path, arrays: dict[str, Array], shape: tuple[int, ...] | None, says: str
+) -> None:
+    with pytest.raises(SampleError, match=says):
+        read_samples(save(tmp_path, **arrays), shape)
+
+
+def test_a_file_cut_off_is_named(tmp_path: Path) -> None:
+    save(tmp_path, a=floats(30, 5))
+    whole = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(whole[:-9])
+    with pytest.raises(SampleError, match=r"a.npy is not a whole file of numbers"):
+        read_samples(tmp_path, None)
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(SampleError, match=r"a.npz"):
+        read_samples(tmp_path, None)
+
+
+def test_parts_share_nothing_and_stay_when_samples_come() -> None:
+    few, many = [deal([sample(n) for n in range(count)], Preprocess(kind="identity"), None) for count in (40, 90)]
+    assert not set(many.calibration.names) & set(many.held_out.names)
+    assert len(many.calibration) + len(many.held_out) == 90
+    assert set(few.calibration.names) <= set(many.calibration.names)
+    assert set(few.held_out.names) <= set(many.held_out.names)
+
+
+def test_the_same_content_counts_once_and_lies_in_one_part() -> None:
+    found = deal([*(sample(n) for n in range(40)), *(sample(n) for n in range(40))], Preprocess(kind="identity"), None)
+    assert (len(found.calibration) + len(found.held_out), found.repeated) == (40, 40)
+
+
+def test_targets_go_with_their_samples() -> None:
+    found = deal([sample(n) for n in range(40)], Preprocess(kind="identity"), range(40))
+    assert found.held_out.targets is not None
+    assert [str(each) for each in found.held_out.targets] == list(found.held_out.names)
+
+
+def test_classes_are_sub_folders_numbers_or_what_is_told(tmp_path: Path) -> None:
+    samples = [sample(n, f"{10 - n}") for n in range(3)]
+    assert class_names(samples, None, 3) == ("8", "9", "10")
+    assert class_names(samples, None, 2) == ("0", "1")
+    assert targets_of(samples, ("8", "9", "10"), None) == (2, 1, 0)
+    assert targets_of([*samples, sample(4)], ("8", "9", "10"), None) is None
+    (tmp_path / "t").write_text("8\n9\n\n1\n")
+    assert targets_of(samples, ("8", "9", "10"), tmp_path / "t") == (0, 1, 1)
+    (tmp_path / "t").write_text("8\n9\nbird\n")
+    with pytest.raises(ConfigError, match="names 'bird', which is none of the 3 classes"):
+        targets_of(samples, ("8", "9", "10"), tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("costs", "wanted"),
+    [
+        ([0, 0, 0, 0.005, 0.02, 0.04, 0.1, 0.15, 0.3], [3, 5, 7]),
+        ([0] * 9, [4, 6, 8]),
+        ([0.5] * 9, [0, 2, 4]),
+        ([0, 0], [0, 1]),
+    ],
+)
+def test_rates_are_the_coarsest_that_cost_no_more_than_is_wanted(costs: list[float], wanted: list[int]) -> None:
+    found = coarsest(range(len(costs)), lambda index: costs[index])
+    assert found == wanted
+    assert len(found) <= len(WANTED)
+
+
+def test_an_input_that_no_frame_carries_is_left_out() -> None:
+    spec = TensorSpec(dtype="float32", shape=(20_000,))
+    found = input_rates(spec, floats(2, 20_000))
+    assert found.points == []
+    assert "a frame has 65,536" in found.left_out[0]
+
+
+def test_a_cut_that_the_output_does_not_feel_is_refused() -> None:
+    import torch  # noqa: PLC0415
+
+    class Deaf(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :3] * 0
+
+    for shape in ((6,), (2, 3, 3)):
+        with pytest.raises(ConfigError, match="the output does not depend on this cut"):
+            cut_rates(Deaf(), torch.from_numpy(floats(8, *shape)))
+
+
+def test_a_folder_takes_its_place_when_whole_and_not_before(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "bundle"
+    for text in ("one", "two"):
+        with beside(target) as folder:
+            (folder / "file").write_text(text)
+        assert (target / "file").read_text() == text
+    with pytest.raises(KeyboardInterrupt), beside(target) as folder:
+        _stop_after((folder / "file").write_text("three"))
+    assert (target / "file").read_text() == "two"
+    assert [path.name for path in target.parent.iterdir()] == ["bundle"]
+
+
+def _stop_after(_: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_bundle_that_cannot_be_replaced_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "bundle"
+    with beside(target) as folder:
+        (folder / "file").write_text("one")
+    real = Path.rename
+
+    def rename(path: Path, other: Path) -> Path:
+        if other == target and not path.name.endswith(".old"):
+            raise OSError(28, "No space left on device")
+        return real(path, other)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OSError, match="No space"), beside(target) as folder:
+        (folder / "file").write_text("two")
+    assert (target / "file").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def cut(index: int, share: float, refused: str | None = None) -> Cut:
+    return Cut(index, f"block.{index}", (f"block.{index}",), (), 8, int(share * 100), share, None, refused)
+
+
+ASKED = Planning(LINKS["4G"], Prices(), Objective(), Constraints())
+
+
+def test_a_cut_is_found_by_number_and_name() -> None:
+    found = [cut(1, 0.3), cut(2, 0.6, "many tensors cross")]
+    assert named_cut(found, "1") is named_cut(found, "block.1") is found[0]
+    with pytest.raises(ConfigError, match=r"'block.3' is no cut of this model; it has block.1"):
+        named_cut(found, "block.3")
+    with pytest.raises(ConfigError, match=r"cannot be cut after block.2 \(cut 2\): many tensors cross"):
+        named_cut(found, "2")
+
+
+def test_the_plan_s_best_cut_is_taken_whatever_else_would_be_better() -> None:
+    chosen, plan, best = planned([cut(1, 0.3)], tiny_profile(), ASKED)
+    assert (chosen.index, best.candidate.site.cut) == (1, 1)
+    assert plan.best.score <= best.score
+
+
+def test_a_profile_of_another_model_and_constraints_that_no_cut_keeps_to_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"the profile's cut 1 \(block.1\) is none of this model"):
+        planned([cut(1, 0.5)], tiny_profile(), ASKED)
+    with pytest.raises(PlanError, match=r"max_edge_macs_share is 0\.1, it has 0\.3"):
+        planned(
+            [cut(1, 0.3)],
+            tiny_profile(),
+            Planning(LINKS["4G"], Prices(), Objective(), Constraints(max_edge_macs_share=0.1)),
+        )
