@@ -1,8 +1,9 @@
 """Runs a bundle's head on stored inputs, for whoever builds the bundle and may not load an edge runtime itself.
 
-    python -m edge_node.head_trial BUNDLE tflite|numpy INPUTS.npy CUTS.npy
+    python -m edge_node.head_trial BUNDLE tflite|numpy INPUTS.npy OUTPUTS.npz
 
-INPUTS is float32 (N, ...), preprocessed; CUTS becomes float32 (N, *cut). Exit code 2, and one line, for what is wrong.
+INPUTS is float32 (N, ...), preprocessed; OUTPUTS gets `cut` float32 (N, *cut) and, where the head has an exit, `logits`
+float32 (N, labels). Exit code 2, and one line, for what is wrong.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from schemas.errors import SplitbusError
 _RUNTIMES: Final[tuple[Runtime, ...]] = ("tflite", "numpy")
 
 
-def run_head(bundle: Path, runtime: Runtime, inputs: Path, cuts: Path) -> None:
-    """Write the cuts of the inputs. Raises as `open_head` does, and TensorError for inputs of another shape."""
+def run_head(bundle: Path, runtime: Runtime, inputs: Path, outputs: Path) -> None:
+    """Write what the head makes of the inputs. Raises as `open_head` does, TensorError for inputs of another shape."""
     head = open_head(open_bundle(bundle), runtime)
-    np.save(cuts, np.stack([head.run(each).cut for each in np.load(inputs, allow_pickle=False)]))
+    found = [head.run(each) for each in np.load(inputs, allow_pickle=False)]
+    logits = [each.logits for each in found if each.logits is not None]
+    made = {"cut": np.stack([each.cut for each in found]), **({"logits": np.stack(logits)} if logits else {})}
+    np.savez(outputs, **made)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("runtime", choices=_RUNTIMES)
     parser.add_argument("inputs", type=Path)
-    parser.add_argument("cuts", type=Path)
+    parser.add_argument("outputs", type=Path)
     given = parser.parse_args(argv)
     try:
-        run_head(given.bundle, given.runtime, given.inputs, given.cuts)
+        run_head(given.bundle, given.runtime, given.inputs, given.outputs)
     except SplitbusError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_BAD_INPUT

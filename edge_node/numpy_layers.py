@@ -41,6 +41,12 @@ def mul(x: FloatArray, y: FloatArray) -> FloatArray:
     return x * y
 
 
+def matmul(x: FloatArray, y: FloatArray) -> FloatArray:
+    """(..., n, k) by (..., k, m) -> (..., n, m)."""
+    result: FloatArray = x @ y
+    return result
+
+
 def scale(x: FloatArray, weight: FloatArray, bias: FloatArray | None) -> FloatArray:
     """X * weight + bias, one of each for an index of the first dimension."""
     result: FloatArray = x * weight.reshape(-1, *[1] * (x.ndim - 1))

@@ -18,6 +18,8 @@ softmax                   axis
 add, mul                                                            two inputs, or one and a weight, that
                                                                     broadcast as NumPy's do
 sub                                                                 two inputs that broadcast
+matmul                                                              (..., n, k), (..., k, m) -> (..., n, m), what is
+                                                                    in front the same
 scale                                                               weight (c,), bias (c,); (c, ...)
 layer_norm                dims, epsilon                             weight and bias of the last `dims` dimensions,
                                                                     any of which may be left out
@@ -248,6 +250,14 @@ def _softmax(site: Site) -> Layer:
     return fresh(partial(layers.softmax, axis=axis), shape, site.elements())
 
 
+def _matmul(site: Site) -> Layer:
+    site.attrs(NoAttrs)
+    one, other = site.shapes
+    if len(one) < 2 or one[:-2] != other[:-2] or len(one) != len(other) or one[-1] != other[-2]:  # noqa: PLR2004
+        raise site.fail(f"it has shapes {list(one)} and {list(other)}, expected (..., n, k) and (..., k, m)")
+    return fresh(layers.matmul, (*one[:-1], other[-1]))
+
+
 def _global_avg_pool(site: Site) -> Layer:
     site.attrs(NoAttrs)
     return fresh(layers.global_avg_pool, (site.image()[0], 1, 1))
@@ -312,6 +322,7 @@ OPS: dict[str, Op] = {
     "layer_norm": Op(_layer_norm, weighted=True),
     "leaky_relu": Op(_leaky_relu),
     "linear": Op(_linear, weighted=True),
+    "matmul": Op(_matmul, (2, 2)),
     "max_pool": Op(_max_pool),
     "mul": Op(_arithmetic(layers.mul), (1, 2), weighted=True),
     "pad": Op(shaping.pad),

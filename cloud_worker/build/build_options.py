@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from broker.options import Option, Table, one_of, read_options
+from broker.options import Option, Table, flag, one_of, read_options, whole
+from cloud_worker.build.fit_options import FITTING, PROMISE, Fitting, Promise, fitting_of, promise_of
 from cloud_worker.build.plan.options import PLANNING, Planning, file_named, planning_of
 from schemas.errors import ConfigError
 from schemas.preprocess import Preprocess
@@ -20,6 +21,7 @@ from schemas.version import Version
 
 _NEEDED: Final = ("model", "samples", "out")
 _NAME_CHARS: Final = 63
+_MOST_RATES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,12 @@ class BuildOptions:
     cut: str | None
     profile: Path | None
     planning: Planning
+    most_samples: int
+    rates: tuple[float, ...]
+    """What each rate may cost, finest first; see `codecs.rates.harm`."""
+    baselines: bool
+    fitting: Fitting | None
+    promise: Promise
     report: Path | None
 
 
@@ -56,6 +64,14 @@ def _numbers(text: str) -> tuple[float, ...]:
     except ValueError:
         msg = f"{text!r} is not one number for each channel; write them as in 0.485,0.456,0.406"
         raise ValueError(msg) from None
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    found = _numbers(text)
+    if not 1 <= len(found) <= _MOST_RATES or not all(0 < each < 1 for each in found) or sorted(set(found)) != [*found]:
+        msg = f"{text!r} is not 1 to {_MOST_RATES} ascending numbers between 0 and 1; write them as in 0.01,0.05,0.2"
+        raise ValueError(msg)
+    return found
 
 
 def _folder_named(text: str) -> Path:
@@ -97,6 +113,11 @@ OPTIONS: Final[Table] = {
         file_named, None, "JSON of what was measured of the cuts: planned with if it is there, else written"
     ),
     **PLANNING,
+    "most-samples": Option(whole(16, 1_000_000), "2000", "of --samples, taken evenly; as many of --fit-samples as there are"),
+    "rates": Option(_rates, "0.01,0.05,0.2", "KL divergence, nats, or half the share of changed classes, of each rate"),
+    "baselines": flag("also points through simpler codecs, to compare with"),
+    **FITTING,
+    **PROMISE,
     "report": Option(file_named, None, "write an HTML page on what was built"),
 }
 
@@ -120,6 +141,11 @@ def build_options(arguments: argparse.Namespace, environment: Mapping[str, str])
         cut=value["cut"],
         profile=value["profile"],
         planning=planning_of(value),
+        most_samples=value["most-samples"],
+        rates=value["rates"],
+        baselines=value["baselines"],
+        fitting=fitting_of(value),
+        promise=promise_of(value),
         report=value["report"],
     )
 

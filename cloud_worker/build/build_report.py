@@ -13,7 +13,7 @@ from cloud_worker.build.make import Built, Chosen
 from cloud_worker.build.plan.html import STYLE, page
 from cloud_worker.build.plan.rows import link_text
 from cloud_worker.build.samples.files import IMAGES
-from cloud_worker.build.self_test import Tried
+from cloud_worker.build.self_test import Answered, Tried
 
 _AGREES: Final = 0.95
 """Agreement at which sizes are compared."""
@@ -36,7 +36,7 @@ def _facts(built: Built, options: BuildOptions) -> list[str]:
     heads = ", ".join(f"{name} (off by {off:.1e})" for name, off in sorted(built.trial.heads.items()))
     lines = [
         f"{options.out}: {manifest.name} {manifest.edge_version}, interface {manifest.interface[:16]}",
-        f"cut {cut.index} after {cut.name}: {cut.spec} crosses, {cut.share:.1%} of the multiply-accumulates are edge's",
+        f"cut {cut.index} after {cut.name}: {_crossing(built)}",
         f"why there: {_why(built.chosen)}",
         f"heads: {heads}",
         *(f"no {name}: {reason}" for name, reason in sorted(built.heads.refused.items())),
@@ -45,7 +45,44 @@ def _facts(built: Built, options: BuildOptions) -> list[str]:
     ]
     if built.trial.full_accuracy is not None:
         lines.append(f"accuracy of the unsplit model on the held-out samples: {built.trial.full_accuracy:.1%}")
-    return lines
+    return [*lines, *exit_lines(built)]
+
+
+def _crossing(built: Built) -> str:
+    halves, profile = built.halves, built.manifest.profile
+    if halves.learnt is None:
+        return f"{halves.cut} crosses, {built.chosen.cut.share:.1%} of the multiply-accumulates are edge's"
+    return (
+        f"a learnt bottleneck makes {halves.cut} of {built.chosen.cut.spec}; the head with its exit takes "
+        f"{profile.head_macs:,} multiply-accumulates, the tail {profile.tail_macs:,}, the unsplit model "
+        f"{profile.full_macs:,}"
+    )
+
+
+def exit_lines(built: Built) -> list[str]:
+    """What the early exit is worth and what is promised of it; nothing where there is none."""
+    found, tried = built.answers.exit, built.trial.exit
+    if found is None or tried is None:
+        return []
+    against = "the true classes" if built.answers.mode == "labels" else "the unsplit model's answers"
+    promise = found.certificate
+    told = (
+        f"certified against {against}: at most {promise.alpha:.1%} wrong among its sure answers, with "
+        f"{1 - promise.delta:.0%} confidence"
+        if promise
+        else f"not certified ({found.cannot}); the node's policy says how sure is sure enough"
+    )
+    sure = "none" if tried.sure is None else _answered(tried.sure)
+    return [
+        f"exit: {_answered(tried.everywhere)} if it answered everywhere; sure of {tried.coverage:.1%} at "
+        f"{tried.threshold:.3g}, of these {sure}",
+        f"exit: {told}; calibration error {found.ece_before:.1%}, {found.ece_after:.1%} after temperature scaling",
+    ]
+
+
+def _answered(found: Answered) -> str:
+    right = "" if found.accuracy is None else f", accuracy {found.accuracy:.1%}"
+    return f"agreement {found.agreement:.1%}{right}"
 
 
 def _why(chosen: Chosen) -> str:
@@ -84,7 +121,8 @@ def _point(each: Tried) -> str:
     config = " ".join(f"{key}={value}" for key, value in each.point.config.items())
     accuracy = "" if each.accuracy is None else f", accuracy {each.accuracy:.1%}"
     what = f"point {each.point.id}: {each.point.part} through {each.point.codec} {config}".rstrip()
-    return f"{what}: {each.bytes_mean:,.0f} bytes, KL {each.kl_nats:.4f}, agreement {each.agreement:.1%}{accuracy}"
+    hybrid = "" if each.hybrid is None else f"; with the exit {_answered(each.hybrid)}"
+    return f"{what}: {each.bytes_mean:,.0f} bytes, KL {each.kl_nats:.4f}, agreement {each.agreement:.1%}{accuracy}{hybrid}"
 
 
 def _commands(built: Built, options: BuildOptions) -> list[str]:
@@ -121,6 +159,7 @@ def report(built: Built, options: BuildOptions) -> str:
             f"<p>{_dealt(built)}</p>",
             _folded("calibration", built.samples.calibration.names),
             _folded("held out", built.samples.held_out.names),
+            *([_folded("to learn from", learning.names)] if (learning := built.samples.learning) else []),
             plan,
         ]
     )
@@ -128,8 +167,9 @@ def report(built: Built, options: BuildOptions) -> str:
 
 def _dealt(built: Built) -> str:
     samples = built.samples
+    learnt = f"{len(samples.learning)} to learn from, " if samples.learning else ""
     return (
-        f"{len(samples.calibration)} to calibrate on, {len(samples.held_out)} held out, of which {built.trial.samples} "
+        f"{learnt}{len(samples.calibration)} to calibrate on, {len(samples.held_out)} held out, of which {built.trial.samples} "
         f"were tried; {samples.repeated} left out because others have the same content. The content's SHA-256 decides."
     )
 

@@ -8,33 +8,40 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cloud_worker.build.answers import Answers, calibrate
 from cloud_worker.build.build_options import BuildOptions
 from cloud_worker.build.bundle_folder import beside, entries
 from cloud_worker.build.choose import named_cut, no_choice, planned
 from cloud_worker.build.codecs.rates import Rates, cut_rates, input_rates, logits_of, numbered
 from cloud_worker.build.cut.cuts import Cut, Graph, cuts, split
-from cloud_worker.build.cut.macs import macs_of
 from cloud_worker.build.export.freeze import weights_digest, write_pt2
 from cloud_worker.build.export.heads import Heads, example_of, export_heads, may_be_head
+from cloud_worker.build.fit_options import Fitting
+from cloud_worker.build.halves import Halves, full_macs, learnt_halves, own_halves
+from cloud_worker.build.learn.learn import learn
+from cloud_worker.build.learn.settings import LearnData, LearnSettings
 from cloud_worker.build.measure.profile_file import SplitProfile, read_profile, write_profile
 from cloud_worker.build.measure.profiling import Settings, measure, worth_measuring
 from cloud_worker.build.model_source import load_model
 from cloud_worker.build.plan.ranking import Plan, Ranked
-from cloud_worker.build.samples.dealt import SampleSet, class_names, deal, read_lines, targets_of
-from cloud_worker.build.samples.files import read_samples
+from cloud_worker.build.samples.dealt import Part, SampleSet
+from cloud_worker.build.samples.taken import take_samples
 from cloud_worker.build.self_test import Trial, try_bundle
 from schemas.bundle import FULL, MANIFEST, TAIL, Manifest, seal
+from schemas.certificate import CERTIFICATE
+from schemas.codecs import open_codec
 from schemas.codecs.tables import pack_tables
-from schemas.errors import BundleError, ConfigError
-from schemas.preprocess import Preprocess
+from schemas.tensor import TensorSpec
 
 Say = Callable[[str], None]
-_CLASS_AXES = 2
+_MOST_TEMPERED: Final = 1000
+"""Calibration samples that travel to find the tail's temperature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +60,11 @@ class Built:
     manifest: Manifest
     chosen: Chosen
     samples: SampleSet
+    halves: Halves
     heads: Heads
     rates: tuple[Rates, Rates]
     """Of the cut, and of the input."""
+    answers: Answers
     trial: Trial
 
 
@@ -72,65 +81,104 @@ def build(options: BuildOptions, say: Say) -> Built:
 def _build(options: BuildOptions, say: Say) -> Built:
     model = load_model(options.model, options.weights)
     say(f"reading samples in {options.samples}")
-    found, labels = _samples(options, model)
-    example = example_of(found.calibration.inputs)
-    say(f"tracing the model for {list(example.shape[1:])}, {len(found.calibration)} samples to calibrate on")
+    found, labels = take_samples(options, model)
+    calibration = found.calibration
+    example = example_of(calibration.inputs)
+    say(f"tracing the model for {list(example.shape[1:])}, {len(calibration)} samples to calibrate on")
     graph = Graph.trace(model, example)
     chosen = _chosen(options, graph, found, say)
     cut = chosen.cut
     say(f"cut {cut.index} after {cut.name}: {cut.elements:,} values, {cut.share:.1%} of the multiply-accumulates")
-    head, tail = split(graph, cut)
+    halves = _halves(options.fitting, model, graph, cut, found, say)
     say("fitting codec tables, choosing rates")
-    wanted = chosen.best.candidate.point if chosen.best else None
-    level = wanted.config.get("level") if wanted and wanted.codec == "transform" else None
-    calibration = found.calibration
-    rates = (
-        cut_rates(tail, logits_of(head, calibration.inputs).clone(), level if isinstance(level, int) else None),
-        input_rates(found.spec, calibration.arrays),
+    sent = halves.run_head(calibration.inputs)
+    rates = (_cut_rates(options, chosen, halves, sent.cuts), input_rates(found.spec, calibration.arrays))
+    paired = pairing(model, graph, cut, halves)
+    whole = logits_of(model, calibration.inputs)
+    answers = calibrate(
+        whole, _arrived(halves, rates[0], sent.cuts), sent.logits, calibration, options.promise, paired
     )
     say("exporting the head")
-    heads = export_heads(head, example)
+    heads = export_heads(halves.head, example)
     fields = {
-        **_fields(options, found, labels, graph, cut),
+        "name": options.name,
+        "edge_version": options.version,
+        "cloud_version": options.version,
+        "sample": found.spec.model_dump(),
+        "preprocess": found.preprocess.model_dump(),
+        "labels": labels,
+        "cut": halves.cut.model_dump(),
         "points": numbered(*rates),
-        "pairing": pairing(model, graph, cut),
+        "exit": answers.exit.exit if answers.exit else None,
+        "tail_temperature": answers.tail_temperature,
+        "full_temperature": answers.full_temperature,
+        "profile": {
+            "head_macs": halves.head_macs,
+            "tail_macs": halves.tail_macs,
+            "full_macs": full_macs(graph),
+        },
+        "pairing": paired,
     }
     with beside(options.out) as folder:
         say("writing the bundle")
-        _write(folder, heads, rates, (tail, cut.spec.shape if cut.spec else ()), (model, example))
+        _write(folder, heads, rates, halves, (model, example))
+        if answers.exit and answers.exit.certificate:
+            (folder / CERTIFICATE).write_text(answers.exit.certificate.model_dump_json(indent=2) + "\n")
         manifest = seal({**fields, "files": entries(folder)})
         _write_manifest(folder, manifest)
         say(f"trying it on {len(found.held_out)} held-out samples")
-        trial = try_bundle(folder, model, head, found.held_out)
+        trial = try_bundle(folder, model, halves, found.held_out)
         manifest = _with_accuracy(manifest, trial)
         _write_manifest(folder, manifest)
-    return Built(manifest, chosen, found, heads, rates, trial)
+    return Built(manifest, chosen, found, halves, heads, rates, answers, trial)
 
 
-def _samples(options: BuildOptions, model: nn.Module) -> tuple[SampleSet, tuple[str, ...]]:
-    """The samples in two parts, and the labels."""
-    found = read_samples(options.samples, options.input_shape)
-    preprocess = options.preprocess or Preprocess(kind="image" if found[0].array.dtype == "uint8" else "identity")
-    dealt = deal(found, preprocess, None)
-    outputs = _outputs(model, dealt.calibration.inputs[:1])
-    told = None if options.labels is None else read_lines(options.labels, "--labels")
-    labels = class_names(found, told, outputs)
-    targets = targets_of(found, labels, options.targets)
-    return (dealt if targets is None else deal(found, preprocess, targets)), labels
+def _halves(
+    fitting: Fitting | None, model: nn.Module, graph: Graph, cut: Cut, samples: SampleSet, say: Say
+) -> Halves:
+    """The model's own, or those that are learnt around the cut."""
+    if fitting is None or samples.learning is None:
+        return own_halves(graph, cut)
+    settings = LearnSettings(
+        channels=fitting.channels,
+        epochs=fitting.epochs,
+        batch=fitting.batch,
+        peak_lr=fitting.peak_lr,
+        rate_weight=fitting.rate_weight,
+        flip=fitting.flip,
+        tokens=fitting.tokens,
+        seed=fitting.seed,
+        start=fitting.start,
+    )
+    say(f"learning from {len(samples.learning)} samples, progress in {fitting.folder}")
+    data = (_learn_data(samples.learning), _learn_data(samples.calibration))
+    learnt = learn(graph, cut, model, *data, settings, fitting.folder, say)
+    return learnt_halves(learnt, samples.calibration.inputs)
 
 
-def _outputs(model: nn.Module, inputs: Tensor) -> int:
-    """How many classes the model tells apart. Raises BundleError where it does no such thing."""
-    try:
-        logits = logits_of(model, inputs)
-    except Exception as error:  # whatever the model's code raises
-        reason = " ".join(str(error).split())[:200]
-        msg = f"the model does not take samples of {list(inputs.shape[1:])} ({reason}); say --input-shape"
-        raise ConfigError(msg) from error
-    if logits.dim() != _CLASS_AXES:
-        msg = f"the model returns {list(logits.shape)} for one sample; return logits (batch, classes)"
-        raise BundleError(msg)
-    return logits.shape[1]
+def _learn_data(part: Part) -> LearnData:
+    return LearnData(part.inputs, None if part.targets is None else torch.from_numpy(part.targets))
+
+
+def _cut_rates(options: BuildOptions, chosen: Chosen, halves: Halves, sent: np.ndarray) -> Rates:
+    wanted = chosen.best.candidate.point if chosen.best and halves.learnt is None else None
+    level = wanted.config.get("level") if wanted and wanted.codec == "transform" else None
+    return cut_rates(
+        halves.tail,
+        torch.from_numpy(sent),
+        options.rates,
+        wanted_level=level if isinstance(level, int) else None,
+        baselines=options.baselines,
+    )
+
+
+def _arrived(halves: Halves, rates: Rates, sent: np.ndarray) -> Tensor:
+    """The tail's logits of some calibration samples that travelled at the finest rate."""
+    point = rates.points[0]
+    tables = rates.tables[point["tables"]] if point["tables"] else None
+    codec = open_codec(point["codec"], halves.cut, point["config"], tables)
+    few = [codec.decode(codec.encode(each)) for each in sent[:_MOST_TEMPERED]]
+    return halves.run_tail(torch.from_numpy(np.stack(few)))
 
 
 def _chosen(options: BuildOptions, graph: Graph, samples: SampleSet, say: Say) -> Chosen:
@@ -157,44 +205,25 @@ def profiled(name: str, graph: Graph, found: list[Cut], samples: SampleSet, say:
     return measure(graph, worth, samples.as_data(), Settings(model=name), say)
 
 
-def _fields(
-    options: BuildOptions, samples: SampleSet, labels: tuple[str, ...], graph: Graph, cut: Cut
-) -> dict[str, Any]:
-    """The manifest but for points, pairing, files and the interface digest."""
-    full = sum(macs_of(step, graph.batch) for step in graph.steps)
-    return {
-        "name": options.name,
-        "edge_version": options.version,
-        "cloud_version": options.version,
-        "sample": samples.spec.model_dump(),
-        "preprocess": samples.preprocess.model_dump(),
-        "labels": labels,
-        "cut": cut.spec.model_dump() if cut.spec else None,
-        "profile": {"head_macs": cut.macs, "tail_macs": full - cut.macs, "full_macs": full},
-    }
-
-
-def pairing(model: nn.Module, graph: Graph, cut: Cut) -> str:
-    """SHA-256 in hex over the weights, the calls that the model is made of, and where it is cut."""
+def pairing(model: nn.Module, graph: Graph, cut: Cut, halves: Halves) -> str:
+    """SHA-256 in hex over the weights, the calls that the model is made of, where it is cut, and what was learnt."""
     digest = hashlib.sha256(weights_digest(full=model).encode())
     for node in graph.nodes:
         digest.update(f"{node.name}:{node.target}{node.args}{node.kwargs};".encode())
     digest.update(f"{cut.index}:{cut.name}".encode())
+    if halves.learnt is not None:
+        digest.update(weights_digest(head=halves.head, tail=halves.tail).encode())
     return digest.hexdigest()
 
 
 def _write(
-    folder: Path,
-    heads: Heads,
-    rates: tuple[Rates, Rates],
-    tail: tuple[nn.Module, tuple[int, ...]],
-    full: tuple[nn.Module, Tensor],
+    folder: Path, heads: Heads, rates: tuple[Rates, Rates], halves: Halves, full: tuple[nn.Module, Tensor]
 ) -> None:
     for name, data in heads.files.items():
         (folder / name).write_bytes(data)
     for name, tables in rates[0].tables.items():
         (folder / name).write_bytes(pack_tables(tables))
-    write_pt2(tail[0], torch.zeros(1, *tail[1]), folder / TAIL)
+    write_pt2(halves.tail, torch.zeros(1, *halves.cut.shape), folder / TAIL)
     if rates[1].points:
         write_pt2(full[0], full[1], folder / FULL)
 
@@ -204,7 +233,11 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _with_accuracy(manifest: Manifest, trial: Trial) -> Manifest:
-    measured = {"split_accuracy": trial.points[0].accuracy, "full_accuracy": trial.full_accuracy}
+    measured = {
+        "exit_accuracy": trial.exit.everywhere.accuracy if trial.exit else None,
+        "split_accuracy": trial.points[0].accuracy,
+        "full_accuracy": trial.full_accuracy,
+    }
     return manifest.model_copy(update={"profile": manifest.profile.model_copy(update=measured)})
 
 

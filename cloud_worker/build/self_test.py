@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from cloud_worker.build.codecs.rates import kl_nats, logits_of
 from cloud_worker.build.export.agree import MismatchError, largest_share_off
-from cloud_worker.build.export.heads import RUNTIMES, run_deployed
+from cloud_worker.build.export.heads import RUNTIMES, HeadTensors, run_deployed
+from cloud_worker.build.halves import Halves
 from cloud_worker.build.samples.dealt import Part
 from cloud_worker.programs import TorchProgram
 from schemas.bundle import FULL, TAIL, Manifest, OperatingPoint
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.codecs import Codec
+from schemas.policy import TaskRoutingPolicy
+from schemas.probability import softmax
 from schemas.tensor import Array
 
 HEAD_TOLERANCE: Final = 1e-3
@@ -25,7 +28,8 @@ HEAD_TOLERANCE: Final = 1e-3
 _SAME: Final = 1e-6
 """Of the largest logit: what another layout in memory may do to the last bit."""
 _TRIED_HEADS: Final = 32
-_TRIED: Final = 256
+_TRIED, _MOST_VALUES = 256, 1 << 22
+"""Held-out samples: so many, or more where they have no more values together than this."""
 _MAX_BATCH: Final = 16
 
 
@@ -38,6 +42,27 @@ class Tried(NamedTuple):
     agreement: float
     """Share of the samples whose class is the unsplit model's."""
     accuracy: float | None
+    hybrid: Answered | None
+    """Where there is an exit: its sure answers, and this point's for the rest."""
+
+
+class Answered(NamedTuple):
+    """How often answers are the unsplit model's, and right where that is known."""
+
+    agreement: float
+    accuracy: float | None
+
+
+class TriedExit(NamedTuple):
+    """The early exit on the held-out samples."""
+
+    everywhere: Answered
+    """If it answered for every sample."""
+    threshold: float
+    coverage: float
+    """Share of the samples of which it is sure."""
+    sure: Answered | None
+    """On these; None when there are none."""
 
 
 class Trial(NamedTuple):
@@ -45,41 +70,76 @@ class Trial(NamedTuple):
 
     samples: int
     heads: dict[str, float]
-    """File -> largest difference of an activation, as a share of the largest."""
+    """File -> largest difference of a value, as a share of the largest."""
     full_accuracy: float | None
     points: tuple[Tried, ...]
+    exit: TriedExit | None
 
 
-def try_bundle(folder: Path, model: nn.Module, head: nn.Module, part: Part) -> Trial:
+class _Judge:
+    """Compares classes with the unsplit model's and with the true ones."""
+
+    def __init__(self, logits: Tensor, targets: Array | None) -> None:
+        self.logits, self._classes, self._targets = logits, logits.argmax(1).numpy(), targets
+
+    def __call__(self, classes: Array, chosen: Array | None = None) -> Answered:
+        """Of all samples, or of those that `chosen` bool (N,) marks."""
+        at = slice(None) if chosen is None else chosen
+        same = round(float((classes[at] == self._classes[at]).mean()), 4)
+        right = None if self._targets is None else round(float((classes[at] == self._targets[at]).mean()), 4)
+        return Answered(same, right)
+
+
+def try_bundle(folder: Path, model: nn.Module, halves: Halves, part: Part) -> Trial:
     """Raises MismatchError, naming the file, where one answers otherwise than its module; else as `open_bundle`."""
     bundle = open_bundle(folder)
     bundle.verify()
-    inputs, arrays = part.inputs[:_TRIED], part.arrays[:_TRIED]
-    targets = None if part.targets is None else part.targets[:_TRIED]
-    wanted = logits_of(model, inputs)
+    most = max(_TRIED, _MOST_VALUES // part.inputs[0].numel())
+    inputs, arrays = part.inputs[:most], part.arrays[:most]
+    judge = _Judge(logits_of(model, inputs), None if part.targets is None else part.targets[:most])
     few = inputs[:_TRIED_HEADS]
-    cuts = logits_of(head, few).numpy()
+    wanted = halves.run_head(inputs)
     deployed = {file: run_deployed(folder, file, few) for file in RUNTIMES if file in bundle.manifest.files}
-    heads = {file: _head_off(file, found, cuts) for file, found in deployed.items()}
+    heads = {file: _head_off(file, found, wanted) for file, found in deployed.items()}
     programs = _programs(bundle)
-    _check_exact(programs, model, head, few)
-    shipped = logits_of(head, inputs).numpy()
-    shipped[: len(few)] = next(iter(deployed.values()))
+    _check_exact(programs, model, halves, few)
+    wanted.cuts[: len(few)] = next(iter(deployed.values())).cuts
+    local = None if wanted.logits is None else _Local(bundle.manifest, wanted.logits)
     codecs = bundle.codecs()
     points = []
     for point in bundle.manifest.points:
-        given = shipped if point.part == "tail" else arrays
+        given = wanted.cuts if point.part == "tail" else arrays
         arrived, sizes = _sent(codecs[point.id], given, point, bundle.manifest)
         found = torch.from_numpy(_in_batches(programs[point.part].run, arrived))
-        same = float((found.argmax(1) == wanted.argmax(1)).double().mean())
-        points.append(
-            Tried(point, float(np.mean(sizes)), kl_nats(wanted, found), same, _accuracy(found.numpy(), targets))
-        )
-    return Trial(len(inputs), heads, _accuracy(wanted.numpy(), targets), tuple(points))
+        classes = found.argmax(1).numpy()
+        hybrid = None if local is None else judge(np.where(local.sure, local.classes, classes))
+        divergence = kl_nats(judge.logits, found)
+        points.append(Tried(point, float(np.mean(sizes)), divergence, *judge(classes), hybrid))
+    tried_exit = None if local is None else local.tried(judge)
+    return Trial(len(inputs), heads, judge(judge.logits.argmax(1).numpy()).accuracy, tuple(points), tried_exit)
 
 
-def _head_off(file: str, found: Array, wanted: Array) -> float:
-    off = largest_share_off(found, wanted)
+class _Local:
+    """What the exit says of each sample, and of which it is sure."""
+
+    def __init__(self, manifest: Manifest, logits: Array) -> None:
+        calibrated = manifest.exit
+        temperature = calibrated.temperature if calibrated else 1.0
+        told = calibrated.threshold if calibrated else None
+        self.threshold = TaskRoutingPolicy().confidence_threshold if told is None else told
+        self.classes = logits.argmax(axis=1)
+        self.sure = softmax(logits, temperature).max(axis=1) >= self.threshold
+
+    def tried(self, judge: _Judge) -> TriedExit:
+        sure = judge(self.classes, self.sure) if self.sure.any() else None
+        return TriedExit(judge(self.classes), self.threshold, round(float(self.sure.mean()), 4), sure)
+
+
+def _head_off(file: str, found: HeadTensors, wanted: HeadTensors) -> float:
+    count = len(found.cuts)
+    off = largest_share_off(found.cuts, wanted.cuts[:count])
+    if wanted.logits is not None and found.logits is not None:
+        off = max(off, largest_share_off(found.logits, wanted.logits[:count]))
     if not off <= HEAD_TOLERANCE:
         msg = f"{file} is off by {off:.2g} of the largest activation, allowed are {HEAD_TOLERANCE:g}; cut elsewhere"
         raise MismatchError(msg)
@@ -99,15 +159,20 @@ def _programs(bundle: Bundle) -> dict[str, TorchProgram]:
     }
 
 
-def _check_exact(programs: dict[str, TorchProgram], model: nn.Module, head: nn.Module, inputs: Tensor) -> None:
-    """Without a codec between them the halves are the model, sample by sample and together."""
+def _check_exact(programs: dict[str, TorchProgram], model: nn.Module, halves: Halves, inputs: Tensor) -> None:
+    """Without a codec between them the programs are their modules, and the model's own halves are the model.
+
+    Sample by sample and together.
+    """
     for batch in (inputs[:1], inputs[:_MAX_BATCH]):
-        wanted = logits_of(model, batch).numpy()
-        given = {"tail": logits_of(head, batch).numpy(), "full": batch.numpy()}
+        cuts = torch.from_numpy(halves.run_head(batch).cuts)
+        whole = logits_of(model, batch)
+        expected = {"tail": whole if halves.learnt is None else halves.run_tail(cuts), "full": whole}
+        given = {"tail": cuts.numpy(), "full": batch.numpy()}
         for part, program in programs.items():
-            off = largest_share_off(program.run(given[part]), wanted)
+            off = largest_share_off(program.run(given[part]), expected[part].numpy())
             if not off <= _SAME:
-                msg = f"{part}.pt2 is off by {off:.2g} of the largest logit from the unsplit model; report this model"
+                msg = f"{part}.pt2 is off by {off:.2g} of the largest logit from what it was made of; report this model"
                 raise MismatchError(msg)
 
 
@@ -122,7 +187,3 @@ def _sent(codec: Codec, tensors: Array, point: OperatingPoint, manifest: Manifes
 
 def _in_batches(run: Callable[[Array], Array], inputs: Array) -> Array:
     return np.concatenate([run(inputs[start : start + _MAX_BATCH]) for start in range(0, len(inputs), _MAX_BATCH)])
-
-
-def _accuracy(logits: Array, targets: Array | None) -> float | None:
-    return None if targets is None else round(float((logits.argmax(axis=1) == targets).mean()), 4)

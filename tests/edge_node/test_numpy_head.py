@@ -48,6 +48,8 @@ BAD_NODES: dict[str, tuple[dict[str, Any], str]] = {
     "written twice": (node("relu", output="x"), "written twice"),
     "two inputs": (node("relu", "x", "x"), "it has 2 inputs"),
     "one input": (node("add", "x"), "it has 1 inputs and the weights"),
+    "one input of a product": (node("matmul", "x"), "it has 1 inputs"),
+    "product of shapes that do not fit": (node("matmul", "x", "x"), r"expected \(..., n, k\) and \(..., k, m\)"),
     "one input of a difference": (node("sub", "x"), "it has 1 inputs"),
     "two inputs and a weight": (node("mul", "x", "x", weights={"weight": "b"}), "it has 2 inputs and the weights"),
     "a bias alone": (node("mul", weights={"bias": "b"}), "the weights ..bias"),

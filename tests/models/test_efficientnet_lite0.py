@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from edge_node.heads import open_head
-from models.efficientnet_lite0 import build, nets, photos
-from schemas.bundle_files import open_bundle
+from cloud_worker.build.samples.files import read_samples
+from models.efficientnet_lite0 import nets, photos, samples
 from tests.benchmarks.synthetic import photo, write_photos
 
 
@@ -126,45 +123,18 @@ def test_webp_files_inside_a_resource_file_are_found(tmp_path: Path) -> None:
     assert [data for _, data in photos._resources(place)] == [one.getvalue(), two.getvalue()]
 
 
-def test_without_the_exporter_nothing_is_written(
-    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "litert_torch", None)
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    out = tmp_path / "bundles" / "net"
-    argv = ["--out", str(out), "--photos", str(write_photos(folder, 4)), "--weights", str(weights)]
-    assert build.main(argv) == 2
-    assert "pip install 'splitbus[build]'" in capsys.readouterr().err
-    assert not out.parent.exists()
+def test_the_crops_are_written_as_files_that_a_build_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    given = write_photos(tmp_path / "photos", 4)
+    assert samples.main(["--out", str(tmp_path / "crops"), "--photos", str(given)]) == 0
+    found = read_samples(tmp_path / "crops", (3, 224, 224))
+    assert f"{len(found)} crops" in capsys.readouterr().out
+    np.testing.assert_array_equal(
+        np.stack([each.array for each in found]), photos.crops(photos.photos(given), "calibration")
+    )
 
 
-@pytest.mark.parametrize(
-    ("argv", "says"),
-    [
-        (["--photos", "nowhere"], "no photos"),
-        (["--weights", "nowhere.pth"], "nowhere.pth"),
-    ],
-)
-def test_what_is_missing_is_said(
-    argv: list[str], says: str, tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = ["--photos", str(write_photos(tmp_path, 4)), "--weights", str(weights)]
-    assert build.main(["--out", str(tmp_path / "out"), *given, *argv]) == 2
-    assert says in capsys.readouterr().err
-
-
-@pytest.mark.skipif(find_spec("litert_torch") is None, reason="the extra `build` is not installed")
-@pytest.mark.timeout(300)
-def test_the_bundle_s_files_answer_as_the_net(tmp_path: Path, net: torch.nn.Sequential) -> None:
-    pictures = np.stack([np.asarray(photo(seed))[:224, :224] for seed in range(8)])
-    torch.save(net.state_dict(), tmp_path / "net.pth")
-    build.build(tmp_path / "bundle", pictures, tmp_path / "net.pth")
-    bundle = open_bundle(tmp_path / "bundle")
-    bundle.verify()
-    head = open_head(bundle, "tflite")
-    x = nets.PREPROCESS.apply(pictures[0])
-    cut = np.asarray(head.run(x)[0])
-    with torch.inference_mode():
-        np.testing.assert_allclose(cut, net[: build.LAST_STEP + 1](torch.from_numpy(x[None]))[0], rtol=1e-3, atol=1e-3)
-    assert [point.part for point in bundle.manifest.points] == ["tail"] * 4 + ["full"] * 2
+def test_missing_photos_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert samples.main(["--out", str(tmp_path / "out"), "--photos", "nowhere"]) == 2
+    assert "no photos" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

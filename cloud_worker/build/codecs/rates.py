@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cloud_worker.build.codecs import fit_bottleneck, fit_transform
+from cloud_worker.build.codecs.affine import affine_config
 from cloud_worker.build.codecs.fisher import gradients
 from schemas.bundle import TABLES
 from schemas.codecs import Codec, Tables, open_codec
@@ -19,7 +20,7 @@ from schemas.tensor import Array, TensorSpec
 from schemas.wire import MAX_FRAME_BYTES
 
 WANTED: Final = (0.01, 0.05, 0.2)
-"""What each rate stays within on calibration samples; see `harm`."""
+"""What each rate stays within on calibration samples where nothing else is said; see `harm`."""
 _LEVELS: Final = tuple(range(FINEST, 25))
 _HALF_OCTAVES: Final = tuple(range(-16, 17))
 _APART: Final = 2
@@ -29,6 +30,8 @@ _MOST_GRADIENTS: Final = 1 << 25
 _MOST_DRAWS: Final = 8
 _BATCH: Final = 32
 _AXES: Final = 3
+_AFFINE_BITS: Final = 4
+LEVEL_TABLES: Final = "bottleneck.tables"
 _FRAME_BEYOND: Final = 128
 """Room in a frame for what is not the tensor."""
 
@@ -46,26 +49,39 @@ class Rates(NamedTuple):
     """Points that no frame can carry, in words."""
 
 
-def cut_rates(tail: nn.Module, cuts: Tensor, wanted_level: int | None = None) -> Rates:
-    """Three rates or more of a cut, float32 (N, ...), and `minmax_u8`.
+def cut_rates(
+    tail: nn.Module,
+    cuts: Tensor,
+    limits: Sequence[float] = WANTED,
+    *,
+    wanted_level: int | None = None,
+    baselines: bool = False,
+) -> Rates:
+    """A rate for each limit of a cut, float32 (N, ...), or more, and `minmax_u8`.
 
     (C, H, W) travels through codec `transform`; anything else through `bottleneck`, its steps by what the output
-    feels of each channel. `wanted_level` of `transform` is among them. Raises ConfigError where the output does not
-    depend on the cut, or where no frame carries any of them.
+    feels of each channel. `wanted_level` of `transform` is among them. `baselines` of (C, H, W): also `bottleneck` and
+    `affine`. Raises ConfigError where the output does not depend on the cut, or where no frame carries any of them.
     """
     spec = TensorSpec(dtype="float32", shape=tuple(cuts.shape[1:]))
     felt = _gradients(tail, cuts)
-    fitted = cuts[: len(felt)]
-    tried = cuts[:_TRIED]
-    rows: list[_Row]
-    if len(spec.shape) == _AXES:
-        tables = fit_transform.fit(fitted, felt)
-        configs = _levels(tail, tried, spec, tables, wanted_level)
+    fitted, tried = cuts[: len(felt)], cuts[:_TRIED]
+    rows: list[_Row] = []
+    tables: dict[str, Tables] = {}
+    is_map = len(spec.shape) == _AXES
+    if is_map:
+        tables[TABLES] = fit_transform.fit(fitted, felt)
+        configs = _levels(tail, tried, spec, tables[TABLES], limits, wanted_level)
         rows = [("transform", config, TABLES) for config in configs]
-    else:
-        tables = fit_bottleneck.fit(fitted.numpy(), _steps(tail, tried, fitted, felt))
-        rows = [("bottleneck", {"rate": rate}, TABLES) for rate in range(len(WANTED))]
-    found = _points("tail", spec, [*rows, ("minmax_u8", {}, None)], cuts[:_TRIED].numpy(), {TABLES: tables})
+    if baselines or not is_map:
+        wanted = limits[:1] if is_map else limits
+        steps = _steps(tail, tried, fitted, felt, wanted)
+        file = LEVEL_TABLES if is_map else TABLES
+        tables[file] = fit_bottleneck.fit(fitted.numpy(), steps)
+        rows += [("bottleneck", {"rate": rate}, file) for rate in range(len(steps))]
+    if baselines:
+        rows.append(("affine", affine_config(fitted.numpy(), _AFFINE_BITS), None))
+    found = _points("tail", spec, [*rows, ("minmax_u8", {}, None)], tried.numpy(), tables)
     if not found.points:
         msg = f"a cut of {spec} makes no frame within {MAX_FRAME_BYTES} bytes at any rate; cut where fewer values cross"
         raise ConfigError(msg)
@@ -132,7 +148,7 @@ class _First(nn.Module):
 
 
 def _levels(
-    tail: nn.Module, cuts: Tensor, spec: TensorSpec, tables: Tables, wanted: int | None
+    tail: nn.Module, cuts: Tensor, spec: TensorSpec, tables: Tables, limits: Sequence[float], wanted: int | None
 ) -> list[dict[str, Any]]:
     whole = logits_of(tail, cuts)
     codecs = dict(_opened(spec, tables))
@@ -140,7 +156,7 @@ def _levels(
     def cost(level: int) -> float:
         return harm(whole, logits_of(tail, _travelled(codecs[level], cuts)))
 
-    levels = set(coarsest(sorted(codecs), cost))
+    levels = set(coarsest(sorted(codecs), cost, limits))
     if wanted in codecs:
         levels.add(wanted)
     return [{"level": level} for level in sorted(levels)]
@@ -157,7 +173,7 @@ def _opened(spec: TensorSpec, tables: Tables) -> Iterator[tuple[int, Codec]]:
             return
 
 
-def _steps(tail: nn.Module, tried: Tensor, fitted: Tensor, felt: Tensor) -> Array:
+def _steps(tail: nn.Module, tried: Tensor, fitted: Tensor, felt: Tensor, limits: Sequence[float]) -> Array:
     """float32 (rates, channels): one unit of noise in any channel is felt alike; the scale is by trial."""
     channels = fitted.shape[1]
     power = felt.double().transpose(0, 2).flatten(1).square().mean(dim=1)
@@ -176,11 +192,13 @@ def _steps(tail: nn.Module, tried: Tensor, fitted: Tensor, felt: Tensor) -> Arra
         step = steps_at(half_octaves).reshape(shape)
         return harm(whole, logits_of(tail, (tried / step).round() * step))
 
-    return np.stack([steps_at(each).numpy() for each in coarsest(_HALF_OCTAVES, cost)])
+    return np.stack([steps_at(each).numpy() for each in coarsest(_HALF_OCTAVES, cost, limits)])
 
 
-def coarsest(candidates: Sequence[int], cost: Callable[[int], float]) -> list[int]:
-    """For each of WANTED the largest candidate, ascending, up to which no cost is over it.
+def coarsest(
+    candidates: Sequence[int], cost: Callable[[int], float], limits: Sequence[float] = WANTED
+) -> list[int]:
+    """For each limit, ascending, the largest candidate, ascending, up to which no cost is over it.
 
     The rates are two candidates apart or more, the finer ones where need be finer than they must; where even the first
     candidates cost more, these stand in.
@@ -188,10 +206,10 @@ def coarsest(candidates: Sequence[int], cost: Callable[[int], float]) -> list[in
     costs: list[float] = []
     for each in candidates:
         costs.append(cost(each))
-        if costs[-1] > WANTED[-1] and len(costs) > _APART * len(WANTED):
+        if costs[-1] > limits[-1] and len(costs) > _APART * len(limits):
             break
     chosen: list[int] = []
-    for place, limit in reversed(list(enumerate(WANTED))):
+    for place, limit in reversed(list(enumerate(limits))):
         within = next((index for index, value in enumerate(costs) if value > limit), len(costs)) - 1
         most = chosen[-1] - _APART if chosen else len(candidates) - 1
         chosen.append(min(max(within, _APART * place), most))
@@ -220,4 +238,5 @@ def _points(
             continue
         mean = round(float(np.mean(sizes)), 2)
         points.append({"part": part, "codec": codec_id, "config": config, "tables": file, "mean_bytes": mean})
-    return Rates(points, tables if any(point["tables"] for point in points) else {}, left_out)
+    used = {point["tables"] for point in points}
+    return Rates(points, {name: each for name, each in tables.items() if name in used}, left_out)

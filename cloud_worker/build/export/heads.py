@@ -64,13 +64,22 @@ def may_be_head(head: nn.Module, example: Tensor) -> bool:
     return True
 
 
-def run_deployed(bundle: Path, file: str, inputs: Tensor) -> Array:
-    """Cuts float32 (N, ...) of preprocessed inputs, by the edge node's own code in a process of its own.
+class HeadTensors(NamedTuple):
+    """What a head makes of N samples."""
+
+    cuts: Array
+    """float32 (N, ...)."""
+    logits: Array | None
+    """float32 (N, classes) of the exit, where there is one."""
+
+
+def run_deployed(bundle: Path, file: str, inputs: Tensor) -> HeadTensors:
+    """Of preprocessed inputs, by the edge node's own code in a process of its own.
 
     Raises BundleError, with what the process said, when it cannot run the head.
     """
     with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder) / "inputs.npy", Path(folder) / "cuts.npy"
+        given, made = Path(folder) / "inputs.npy", Path(folder) / "outputs.npz"
         np.save(given, inputs.numpy())
         argv = ["-m", "edge_node.head_trial", str(bundle.resolve()), RUNTIMES[file], str(given), str(made)]
         done = subprocess.run(  # noqa: S603 - this interpreter, this package
@@ -80,8 +89,8 @@ def run_deployed(bundle: Path, file: str, inputs: Tensor) -> Array:
             said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             msg = f"{file} cannot be tried: {said[-1]}"
             raise BundleError(msg)
-        cuts: Array = np.load(made, allow_pickle=False)
-    return cuts
+        with np.load(made, allow_pickle=False) as found:
+            return HeadTensors(found["cut"], found.get("logits"))
 
 
 def example_of(inputs: Tensor) -> Tensor:

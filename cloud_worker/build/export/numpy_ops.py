@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 from torch import fx
 
+from cloud_worker.build.export import numpy_ops_attention as attention
 from cloud_worker.build.export import numpy_ops_norm as norms
 from cloud_worker.build.export import numpy_ops_shape as shaping
 from cloud_worker.build.export import numpy_ops_values as values
@@ -72,6 +73,7 @@ _HANDLERS: Final[dict[str, Callable[..., None]]] = {
     "alias.default": shaping.alias,
     "avg_pool1d.default": windows.avg_pool,
     "avg_pool2d.default": windows.avg_pool,
+    "bmm.default": attention.matmul,
     "cat.default": shaping.cat,
     "clamp.default": values.clamp,
     "clamp_max.default": values.clamp_max,
@@ -94,6 +96,7 @@ _HANDLERS: Final[dict[str, Callable[..., None]]] = {
     "layer_norm.default": norms.layer_norm,
     "leaky_relu.default": values.leaky_relu,
     "linear.default": norms.linear,
+    "matmul.default": attention.matmul,
     "max_pool1d.default": windows.max_pool,
     "max_pool1d_with_indices.default": windows.max_pool,
     "max_pool2d.default": windows.max_pool,
@@ -107,6 +110,7 @@ _HANDLERS: Final[dict[str, Callable[..., None]]] = {
     "relu6.default": values.plain("relu6"),
     "reshape.default": shaping.view,
     "rsub.Scalar": values.rsub,
+    "scaled_dot_product_attention.default": attention.attention,
     "selu.default": values.selu,
     "sigmoid.default": values.plain("sigmoid"),
     "silu.default": values.plain("silu"),

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from cloud_worker.build import leakage
 from cloud_worker.build.codecs import fisher
+from cloud_worker.build.codecs.affine import affine_config
 from cloud_worker.build.codecs.fit_transform import fit
 from cloud_worker.build.measure.data import Data, Settings, check_leakage
 from cloud_worker.build.measure.levels import levels_for
@@ -23,10 +24,6 @@ from schemas.errors import ConfigError
 from schemas.tensor import Array, FloatArray, TensorSpec
 
 AFFINE_BITS: Final = (8, 6, 4)
-_TAILS: Final = (0.05, 99.95)
-"""Percentiles of the calibration values that are a range of codec `affine`."""
-_LEAST_VALUES: Final = 64
-_MOST_RANGES: Final = 1024
 _MAP_AXES: Final = 3
 _MOST_DRAWS: Final = 8
 _MOST_GRADIENTS: Final = 1 << 26
@@ -63,19 +60,6 @@ def fit_tables(tail: nn.Module, activations: FloatArray, seed: int = 0) -> Table
         msg = f"the tail has no gradient ({' '.join(str(error).split())[:200]}); ship this cut by codec affine"
         raise ConfigError(msg) from None
     return fit(values, felt)
-
-
-def affine_config(activations: FloatArray, bits: int) -> Config:
-    """Codec `affine` over calibrated ranges of (N, C, ...).
-
-    A range for each channel where 64 values or more of it are known and there are at most 1024; else one for all.
-    """
-    channels = activations.shape[1]
-    each = activations.size // channels >= _LEAST_VALUES and channels <= _MOST_RANGES
-    rows = np.moveaxis(activations, 1, 0).reshape(channels if each else 1, -1)
-    low, high = np.percentile(rows.astype(np.float64), _TAILS, axis=1)
-    scale = np.maximum(high - low, 1e-6) / (2**bits - 1)
-    return {"bits": bits, "scale": scale.tolist(), "zero": low.tolist()}
 
 
 class Points:

@@ -24,12 +24,12 @@ from cloud_worker.build.cut.cuts import Cut, Graph, split
 from cloud_worker.build.measure.choice import MOST_CUTS, worth_measuring
 from cloud_worker.build.measure.data import Data, Images, Settings, check_leakage
 from cloud_worker.build.measure.net import Reference, Stopwatch, run, whole_of
-from cloud_worker.build.measure.points import Points, Tensors, affine_config, fit_tables
+from cloud_worker.build.measure.points import Points, Tensors, fit_tables
 from cloud_worker.build.measure.profile_file import CloudOnly, CutProfile, EdgeOnly, Place, SplitProfile
 from schemas.errors import ConfigError
 from schemas.tensor import FloatArray, TensorSpec
 
-__all__ = ["MOST_CUTS", "Data", "Images", "Settings", "affine_config", "fit_tables", "measure", "worth_measuring"]
+__all__ = ["MOST_CUTS", "Data", "Images", "Settings", "fit_tables", "measure", "worth_measuring"]
 
 _LONGEST_LABEL: Final = 80
 

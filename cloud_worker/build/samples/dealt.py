@@ -1,4 +1,4 @@
-"""Samples dealt to two disjoint parts by their content, with their classes where these are known."""
+"""Samples dealt to disjoint parts by their content, with their classes where these are known."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from schemas.preprocess import Preprocess
 from schemas.tensor import Array, TensorSpec
 
 CALIBRATION_SHARE: Final = 0.7
+LEARNING_SHARES: Final = (0.5, 0.35)
+"""To learn from and to calibrate on, where a fit has no samples of its own; the rest is held out."""
+LEAST_LEARNING: Final = 32
 LEAST_CALIBRATION: Final = 8
 LEAST_HELD_OUT: Final = 4
 
@@ -41,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampleSet:
-    """What a bundle is calibrated on, and what it is tried on."""
+    """What a bundle is learnt from, calibrated on, and tried on; no sample is in two of them."""
 
     spec: TensorSpec
     preprocess: Preprocess
@@ -49,6 +52,8 @@ class SampleSet:
     held_out: Part
     repeated: int
     """Samples left out because another has the same content."""
+    learning: Part | None = None
+    """For a fit alone."""
 
     def as_data(self) -> Data:
         """The same samples as `measure` takes them."""
@@ -58,26 +63,61 @@ class SampleSet:
         return Data(one.inputs.numpy(), other.inputs.numpy(), other.targets, images)
 
 
-def deal(samples: Sequence[Sample], preprocess: Preprocess, targets: Sequence[int] | None) -> SampleSet:
-    """Both parts; which one a sample goes to follows from its content alone, so another sample moves none.
+def deal(
+    samples: Sequence[Sample], preprocess: Preprocess, targets: Sequence[int] | None, *, learning: bool = False
+) -> SampleSet:
+    """All parts; which one a sample goes to follows from its content alone, so another sample moves none.
 
     Raises SampleError when a part gets too few different samples, ConfigError when preprocessing does not fit them.
     """
     first = samples[0].array
     spec = TensorSpec.model_validate({"dtype": str(first.dtype), "shape": first.shape})
     preprocess.output_spec(spec)
-    of_digest = {hashlib.sha256(each.array.tobytes()).digest(): index for index, each in enumerate(samples)}
-    parts: tuple[list[int], list[int]] = ([], [])
+    of_digest = {_digest(each.array): index for index, each in enumerate(samples)}
+    shares = LEARNING_SHARES if learning else (0.0, CALIBRATION_SHARE)
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for digest, index in sorted(of_digest.items()):
-        parts[digest[0] >= CALIBRATION_SHARE * 256].append(index)
-    if len(parts[0]) < LEAST_CALIBRATION or len(parts[1]) < LEAST_HELD_OUT:
-        msg = (
-            f"there are {len(of_digest)} different samples, {len(parts[0])} of them to calibrate on and "
-            f"{len(parts[1])} to try; {LEAST_CALIBRATION} and {LEAST_HELD_OUT} are needed: give some 24, better 200"
-        )
+        place = digest[0] / 256
+        parts[sum(place >= limit for limit in (shares[0], sum(shares)))].append(index)
+    _check_parts([len(part) for part in parts], learning=learning)
+    made = [_part([samples[index] for index in part], preprocess, _picked(targets, part)) for part in parts if part]
+    return SampleSet(
+        spec, preprocess, made[-2], made[-1], len(samples) - len(of_digest), made[0] if learning else None
+    )
+
+
+def learning_part(samples: Sequence[Sample], dealt: SampleSet, targets: Sequence[int] | None) -> Part:
+    """Samples of a folder of their own to learn from, without those that are calibrated on or held out.
+
+    Raises SampleError for samples of another kind, and when too few are left.
+    """
+    first = samples[0].array
+    if (str(first.dtype), first.shape) != (dealt.spec.dtype, dealt.spec.shape):
+        msg = f"--fit-samples: {samples[0].name} is {first.dtype}{list(first.shape)}, --samples are {dealt.spec}"
+        raise SampleError(f"{msg}; make all samples alike")
+    others = {_digest(array) for part in (dealt.calibration, dealt.held_out) for array in part.arrays}
+    kept = [index for index, each in enumerate(samples) if _digest(each.array) not in others]
+    if len(kept) < LEAST_LEARNING:
+        msg = f"--fit-samples: {len(kept)} samples are left that are not among --samples; {LEAST_LEARNING} are needed"
         raise SampleError(msg)
-    made = [_part([samples[index] for index in part], preprocess, _picked(targets, part)) for part in parts]
-    return SampleSet(spec, preprocess, made[0], made[1], len(samples) - len(of_digest))
+    return _part([samples[index] for index in kept], dealt.preprocess, _picked(targets, kept))
+
+
+def _digest(array: Array) -> bytes:
+    return hashlib.sha256(array.tobytes()).digest()
+
+
+def _check_parts(counts: Sequence[int], *, learning: bool) -> None:
+    least = (LEAST_LEARNING if learning else 0, LEAST_CALIBRATION, LEAST_HELD_OUT)
+    if all(count >= wanted for count, wanted in zip(counts, least, strict=True)):
+        return
+    learnt = f"{counts[0]} of them to learn from, " if learning else ""
+    needed = ", ".join(str(each) for each in least if each)
+    msg = (
+        f"there are {sum(counts)} different samples, {learnt}{counts[1]} to calibrate on and {counts[2]} to try; "
+        f"{needed} are needed: give some {200 if learning else 24}, better {2000 if learning else 200}"
+    )
+    raise SampleError(msg)
 
 
 def _part(samples: Sequence[Sample], preprocess: Preprocess, targets: Array | None) -> Part:
@@ -104,7 +144,9 @@ def class_names(samples: Sequence[Sample], labels: Sequence[str] | None, outputs
     return tuple(folders) if len(folders) == outputs and all(folders) else tuple(str(n) for n in range(outputs))
 
 
-def targets_of(samples: Sequence[Sample], labels: Sequence[str], file: Path | None) -> tuple[int, ...] | None:
+def targets_of(
+    samples: Sequence[Sample], labels: Sequence[str], file: Path | None, option: str = "--targets"
+) -> tuple[int, ...] | None:
     """The class of each sample: of the file's lines, else by sub-folder; None when neither says so.
 
     Raises ConfigError for a file that cannot be read, has another number of lines, or names an unknown class.
@@ -114,13 +156,13 @@ def targets_of(samples: Sequence[Sample], labels: Sequence[str], file: Path | No
     if file is None:
         found = [number.get(each.folder) if each.folder else None for each in samples]
         return None if None in found else tuple(each for each in found if each is not None)
-    lines = read_lines(file, "--targets")
+    lines = read_lines(file, option)
     if len(lines) != len(samples):
-        msg = f"--targets {file} has {len(lines)} lines, there are {len(samples)} samples; one class a line, by name"
+        msg = f"{option} {file} has {len(lines)} lines, there are {len(samples)} samples; one class a line, by name"
         raise ConfigError(msg)
     unknown = next((line for line in lines if line not in number), None)
     if unknown is not None:
-        msg = f"--targets {file} names {unknown!r}, which is none of the {len(labels)} classes; give --labels too"
+        msg = f"{option} {file} names {unknown!r}, which is none of the {len(labels)} classes; give --labels too"
         raise ConfigError(msg)
     return tuple(number[line] for line in lines)
 

@@ -16,7 +16,7 @@ from schemas.tensor import Array
 IMAGES: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 ARRAYS: Final = (".npy", ".npz")
 MOST: Final = 2000
-"""Samples that are read; of more, as many are taken evenly."""
+"""Samples that are read where nothing else is said; of more, as many are taken evenly."""
 _MAX_PIXELS: Final = 1 << 26
 _MODES: Final = {1: "L", 3: "RGB"}
 _AXES: Final = 3
@@ -32,8 +32,8 @@ class Sample(NamedTuple):
     array: Array
 
 
-def read_samples(folder: Path, input_shape: tuple[int, ...] | None) -> list[Sample]:
-    """The samples below the folder, in order of name, at most MOST, all of one dtype and shape.
+def read_samples(folder: Path, input_shape: tuple[int, ...] | None, most: int = MOST) -> list[Sample]:
+    """The samples below the folder, in order of name, at most `most`, evenly, all of one dtype and shape.
 
     `input_shape` is what the model takes for one sample, channels first for images; without it the files must be of
     one size. Images are cut to the middle and scaled to it. An array file holds one sample, or (N, ...) of them: by
@@ -49,7 +49,7 @@ def read_samples(folder: Path, input_shape: tuple[int, ...] | None) -> list[Samp
     if not paths:
         msg = f"{folder} holds no sample ({', '.join((*IMAGES, *ARRAYS))}); give the folder that has them"
         raise SampleError(msg)
-    found = _images(folder, images, input_shape) if images else _arrays(folder, arrays, input_shape)
+    found = (_images if images else _arrays)(folder, images or arrays, input_shape, most)
     first = found[0]
     for each in found:
         if (each.array.dtype, each.array.shape) != (first.array.dtype, first.array.shape):
@@ -80,7 +80,7 @@ def _named(folder: Path, path: Path, item: str, array: Array) -> Sample:
     return Sample(f"{inside.as_posix()}{item}", inside.parts[0] if len(inside.parts) > 1 else "", array)
 
 
-def _images(folder: Path, paths: list[Path], shape: tuple[int, ...] | None) -> list[Sample]:
+def _images(folder: Path, paths: list[Path], shape: tuple[int, ...] | None, most: int) -> list[Sample]:
     """uint8 (height, width, channels)."""
     try:
         import PIL  # noqa: F401, PLC0415 - only images need it
@@ -90,7 +90,7 @@ def _images(folder: Path, paths: list[Path], shape: tuple[int, ...] | None) -> l
     if shape is not None and (len(shape) != _AXES or shape[0] not in _MODES):
         msg = f"{paths[0].name} is an image, the model takes {list(shape)}; give 1 or 3 channels first, or arrays"
         raise SampleError(msg)
-    taken = [paths[index] for index in evenly(len(paths), MOST)]
+    taken = [paths[index] for index in evenly(len(paths), most)]
     if shape is None:
         pixels = [_pixels(path, None, None) for path in taken]
         grey = all(each.shape[2] == 1 for each in pixels)
@@ -120,20 +120,20 @@ def _pixels(path: Path, channels: int | None, size: tuple[int, int] | None) -> A
         raise SampleError(msg) from None
 
 
-def _arrays(folder: Path, paths: list[Path], shape: tuple[int, ...] | None) -> list[Sample]:
+def _arrays(folder: Path, paths: list[Path], shape: tuple[int, ...] | None, most: int) -> list[Sample]:
     members = [(path, item, array) for path in paths for item, array in _members(path)]
     several = _are_several(members, shape)
     found: list[Sample] = []
     for path, item, array in members:
         if several[array.shape]:
-            rows = evenly(len(array), max(1, MOST // len(members)))
+            rows = evenly(len(array), max(1, most // len(members)))
             found += (_named(folder, path, f"{item}[{row}]", _as_sample(path, array[row], shape)) for row in rows)
         else:
             found.append(_named(folder, path, item, _as_sample(path, array, shape)))
     if not found:
         msg = f"{paths[0]} holds no sample; give at least one"
         raise SampleError(msg)
-    return [found[index] for index in evenly(len(found), MOST)]
+    return [found[index] for index in evenly(len(found), most)]
 
 
 def _are_several(members: list[tuple[Path, str, Array]], shape: tuple[int, ...] | None) -> dict[tuple[int, ...], bool]:

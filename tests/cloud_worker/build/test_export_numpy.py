@@ -165,7 +165,11 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "folded batch": (Net(lambda _, x: x.reshape(2, 64)), "batch dimension"),
     "no batch": (Net(lambda _, x: x.mean((2, 3)).squeeze()), "batch dimension"),
     "slice": (Net(lambda _, x: x[:, :1]), "slice"),
-    "attention": (Net(lambda _, x: x @ x), "matmul"),
+    "masked attention": (
+        Net(lambda _, x: functional.scaled_dot_product_attention(x, x, x, is_causal=True)),
+        "plain attention",
+    ),
+    "a product of several by one": (Net(lambda _, x: x @ x[:, 0]), "select|must be the same"),
     "instance norm": (nn.InstanceNorm2d(2), "instance_norm|batch_norm"),
     "batch": (Net(lambda _, x: torch.cat([x, x])), "batch dimension"),
     "constant in a concat": (Net(lambda _, x: torch.cat([x, torch.ones(1, 2, 8, 8)], 1)), "is a constant"),

@@ -47,6 +47,16 @@ def every_activation(net: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([each(x) for each in net.get_submodule("a").children()], 1)
 
 
+def product(net: nn.Module, x: Tensor) -> Tensor:
+    q, k = (net.get_submodule(name)(x) for name in "ab")
+    return (q @ k.transpose(1, 2) / 3).softmax(-1) @ x
+
+
+def attention(net: nn.Module, x: Tensor) -> Tensor:
+    heads = [net.get_submodule(name)(x).view(x.shape[0], x.shape[1], 2, 3).transpose(1, 2) for name in "abc"]
+    return functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+
+
 ACTIVATIONS: tuple[Callable[[], nn.Module], ...] = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.GELU,
     lambda: nn.GELU("tanh"), nn.ELU, lambda: nn.Softmax(1), nn.Identity,
@@ -70,6 +80,8 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         SIGNAL,
     ),
+    "product of two": (lambda: Net(product, a=nn.Linear(11, 5), b=nn.Linear(11, 5)), SIGNAL),
+    "attention": (lambda: Net(attention, **{name: nn.Linear(11, 6) for name in "abc"}), SIGNAL),
     "signal mean": (lambda: Net(lambda _, x: x.mean(-1)), SIGNAL),
     "linear on the last dimension": (lambda: nn.Linear(8, 3), IMAGE),
     "max pool": (lambda: nn.MaxPool2d((3, 2), (2, 1), (1, 0), (2, 3)), IMAGE),

@@ -1,0 +1,59 @@
+"""How far the answers of a pair are to be believed: temperatures, and what is promised of the early exit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cloud_worker.build.exits import ExitCalibration, calibrate_exit, temperature_of
+from cloud_worker.build.fit_options import Promise
+from cloud_worker.build.samples.dealt import Part
+from schemas.certificate import Mode
+from schemas.tensor import Array
+
+_LEAST_LABELLED = 100
+"""Samples with classes that a temperature of tail and unsplit model is fitted to."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """Of the calibration samples: what each part says, and what is made of it."""
+
+    full_temperature: float
+    tail_temperature: float
+    exit: ExitCalibration | None
+    """Where there is an exit."""
+    mode: Mode
+
+
+def calibrate(
+    full: Tensor, tail: Tensor, exit_logits: Array | None, calibration: Part, promise: Promise, subject: str
+) -> Answers:
+    """Temperatures, and the certificate of the exit, from logits (N, classes) of the calibration samples.
+
+    With classes the exit is held to them, without to the unsplit model's answers; then temperatures of tail and
+    unsplit model stay 1. `tail` may be of the first samples alone. Even samples fit the exit's temperature, odd ones
+    certify it.
+    """
+    mode: Mode = "agreement" if calibration.targets is None else "labels"
+    reference = full.argmax(1).numpy() if calibration.targets is None else calibration.targets
+    known = calibration.targets is not None and len(reference) >= _LEAST_LABELLED
+
+    def temperature(logits: Tensor) -> float:
+        return temperature_of(logits.numpy(), reference[: len(logits)]) if known else 1.0
+
+    found = None
+    if exit_logits is not None:
+        even, odd = slice(0, None, 2), slice(1, None, 2)
+        found = calibrate_exit(
+            exit_logits[even],
+            reference[even],
+            exit_logits[odd],
+            reference[odd],
+            mode=mode,
+            alpha=promise.alpha,
+            delta=promise.delta,
+            subject=subject,
+        )
+    return Answers(temperature(full), temperature(tail), found, mode)

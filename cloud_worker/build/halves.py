@@ -1,0 +1,85 @@
+"""The two halves that a bundle is made of: the model as it is cut, or what was learnt around the cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cloud_worker.build.codecs.rates import logits_of
+from cloud_worker.build.cut.cuts import Cut, Graph, split
+from cloud_worker.build.cut.macs import macs_of
+from cloud_worker.build.export.heads import HeadTensors, example_of
+from cloud_worker.build.learn.learn import Learnt
+from schemas.errors import ConfigError
+from schemas.tensor import TensorSpec
+
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Halves:
+    """A head and the tail that finishes what it begins."""
+
+    head: nn.Module
+    """float32 (N, ...) -> the cut (N, ...), or the cut and the exit's logits (N, classes)."""
+    tail: nn.Module
+    """The cut (N, ...) -> logits (N, classes)."""
+    cut: TensorSpec
+    head_macs: int
+    """For one sample, with the exit."""
+    tail_macs: int
+    learnt: Learnt | None = None
+    """Where the halves are not the model's own, but learnt from it."""
+
+    @torch.no_grad()
+    def run_head(self, inputs: Tensor) -> HeadTensors:
+        """Cuts, and the exit's logits where there is one, of float32 (N, ...)."""
+        found = [self.head(part) for part in torch.split(inputs, _BATCH)]
+        if self.learnt is None:
+            return HeadTensors(torch.cat(found).numpy(), None)
+        cuts, logits = (torch.cat(column).numpy() for column in zip(*found, strict=True))
+        return HeadTensors(cuts, logits)
+
+    @torch.no_grad()
+    def run_tail(self, cuts: Tensor) -> Tensor:
+        """Logits (N, classes) of cuts that lost nothing on the way."""
+        return logits_of(self.tail, cuts)
+
+
+def own_halves(graph: Graph, cut: Cut) -> Halves:
+    """The model's own: together they are the model. Raises ConfigError for a cut that is refused."""
+    head, tail = split(graph, cut)
+    if cut.spec is None:
+        msg = f"the model cannot be cut after {cut.name}"
+        raise ConfigError(msg)
+    return Halves(head, tail, cut.spec, cut.macs, full_macs(graph) - cut.macs)
+
+
+def learnt_halves(learnt: Learnt, inputs: Tensor) -> Halves:
+    """Those of a fit; `inputs` float32 (N, ...) give the shape of a sample."""
+    cut = torch.zeros(1, *learnt.spec.shape)
+    macs = (_macs(_Joined(learnt.head), example_of(inputs)), _macs(learnt.tail, cut))
+    return Halves(learnt.head, learnt.tail, learnt.spec, *macs, learnt)
+
+
+def full_macs(graph: Graph) -> int:
+    """Multiply-accumulates of the whole model for one sample."""
+    return sum(macs_of(step, graph.batch) for step in graph.steps)
+
+
+def _macs(module: nn.Module, example: Tensor) -> int:
+    return full_macs(Graph.trace(module.eval(), example))
+
+
+class _Joined(nn.Module):
+    """Both outputs of a head as one, so that no step of either is left out."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self._head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 (N, ...) -> (N, all values)."""
+        return torch.cat([each.flatten(1) for each in self._head(x)], dim=1)
