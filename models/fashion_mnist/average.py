@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cloud_worker.build.learn.fit_files import save
 from models.fashion_mnist import train
-from models.fashion_mnist.fit import save
 
 
 def average(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:

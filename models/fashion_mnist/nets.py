@@ -19,6 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cloud_worker.build.learn.blocks import Residual, SeparableResidual, classifier, conv, linear_conv, separable
+
 CLASSES = 10
 IMAGE_SHAPE = (1, 28, 28)
 STEM = 32
@@ -71,57 +73,6 @@ class Bottleneck(NamedTuple):
         return soft + (self.dequantise(self.quantise(cut)) - soft).detach()
 
 
-def linear_conv(cin: int, cout: int, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution and BatchNorm; the padding keeps h and w up to the stride."""
-    return nn.Sequential(
-        nn.Conv2d(cin, cout, size, stride, size // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(cout),
-    )
-
-
-def conv(cin: int, cout: int, size: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """The same with a ReLU behind it."""
-    return nn.Sequential(*linear_conv(cin, cout, size, stride, groups), nn.ReLU())
-
-
-def separable(cin: int, cout: int, stride: int = 1) -> nn.Sequential:
-    """Depthwise 3x3, then 1x1, each with BatchNorm and ReLU."""
-    return nn.Sequential(conv(cin, cin, 3, stride, groups=cin), conv(cin, cout, 1))
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016), 1x1 where shape changes."""
-
-    def __init__(self, cin: int, cout: int, stride: int = 1) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(conv(cin, cout, 3, stride), linear_conv(cout, cout))
-        same = cin == cout and stride == 1
-        self.shortcut = nn.Identity() if same else linear_conv(cin, cout, 1, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, cin, h, w) -> (N, cout, h / stride, w / stride)."""
-        out: Tensor = torch.relu(self.branch(x) + self.shortcut(x))
-        return out
-
-
-class SeparableResidual(nn.Module):
-    """x + a separable block; the same shape."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.block = separable(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, h, w) -> the same."""
-        out: Tensor = x + self.block(x)
-        return out
-
-
-def classifier(cin: int) -> nn.Sequential:
-    """(N, cin, h, w) -> logits (N, 10)."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(cin, CLASSES))
-
-
 def make_stem() -> nn.Sequential:
     """(N, 1, 28, 28) -> (N, 32, 14, 14)."""
     return nn.Sequential(conv(1, 8), conv(8, STEM, stride=2), SeparableResidual(STEM))
@@ -136,7 +87,7 @@ def make_body() -> nn.Sequential:
         Residual(low, low),
         Residual(low, high, stride=2),
         Residual(high, high),
-        classifier(high),
+        classifier(high, CLASSES),
     )
 
 
@@ -165,7 +116,7 @@ class Head(nn.Module):
             nn.Conv2d(NECK, bottleneck.channels, 1, bias=False),
             nn.BatchNorm2d(bottleneck.channels, affine=False),
         )
-        self.exit = nn.Sequential(separable(NECK, EXIT), classifier(EXIT))
+        self.exit = nn.Sequential(separable(NECK, EXIT), classifier(EXIT, CLASSES))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 1, 28, 28) -> cut (N, channels, 7, 7), logits (N, 10)."""

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cloud_worker.build.learn.fit_files import save
 from models.fashion_mnist import calibrate, data
-from models.fashion_mnist.fit import Plan, Stage, fit, save
+from models.fashion_mnist.fit import Plan, Stage, fit
 from models.fashion_mnist.nets import IMAGE_SHAPE, Bottleneck, Full, Head, Tail, count_macs, count_params
 from schemas.probability import softmax
 
