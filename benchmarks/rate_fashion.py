@@ -73,8 +73,8 @@ class Pair:
     def __init__(self, bundle: Bundle, part: data.Labelled, pool: Executor) -> None:
         self.bundle, self.manifest, self.part, self._pool = bundle, bundle.manifest, part, pool
         self.inputs = np.stack([self.manifest.preprocess.apply(image) for image in part.images[..., None]])
-        if self.manifest.exit is None:
-            msg = f"{bundle.path} has no exit, so there is no hybrid to measure; give a --bundle with one"
+        if self.manifest.exit is None or self.manifest.exit.threshold is None:
+            msg = f"{bundle.path} has no exit with a threshold, so no hybrid to measure; give a --bundle with one"
             raise ConfigError(msg)
         self._exit = self.manifest.exit
         self._programs = {name: torch.export.load(io.BytesIO(bundle.read(name))).module() for name in (TAIL, FULL)}

@@ -19,6 +19,7 @@ from broker.bus import Bus, Message, Subscription
 from broker.link import Link, LinkConfig
 from broker.presence import Announcer, Roster
 from broker.replies import open_requester
+from edge_node.bar import Bar
 from edge_node.config import NodeConfig, announcer_of
 from edge_node.estimates import Estimates
 from edge_node.heads import open_head
@@ -71,6 +72,7 @@ class EdgeNode:
             router=TaskRouter(config.policy),
             estimates=Estimates(max_payload={each: codec.max_payload for each, codec in self._codecs.items()}),
             uplink=None,
+            certificate=bundle.certificate(),
         )
 
     async def __aenter__(self) -> Self:
@@ -89,6 +91,11 @@ class EdgeNode:
     def runtime(self) -> str:
         """What runs the head."""
         return self._orchestrator.head.runtime
+
+    @property
+    def bar(self) -> Bar | None:
+        """By what an answer of the exit is sure, and what that promises; None for a bundle without an exit."""
+        return self._orchestrator.bar
 
     @property
     def uplink(self) -> Uplink | None:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge_node.bar import Bar, bar_of
 from edge_node.estimates import Estimates, Prediction
 from edge_node.heads import Head, HeadOutput
 from edge_node.outcomes import Life, LocalAnswer, outcome_of
 from edge_node.router import Decision, Request, RouterState, TaskRouter, over_limit
 from edge_node.uplink import Shipment, Uplink
 from schemas.bundle import HEAD_NUMPY, HEAD_TFLITE, Manifest, OperatingPoint
+from schemas.certificate import Certificate
 from schemas.errors import SampleError, TensorError
 from schemas.messages import Outcome
 from schemas.policy import PrivacyLevel, Route
@@ -41,6 +43,8 @@ class EdgeCloudOrchestrator:
     router: TaskRouter
     estimates: Estimates
     uplink: Uplink | None
+    certificate: Certificate | None = None
+    """What is promised about the exit; its threshold is then the one by which an answer is sure."""
     _count: int = field(default=0)
 
     async def infer(self, sample: Array, request: Request) -> Outcome:
@@ -62,6 +66,12 @@ class EdgeCloudOrchestrator:
         else:
             await self._on_the_edge(sample, life, state)
         return outcome_of(life, self.node, self.manifest, self.router.policy, time.perf_counter())
+
+    @property
+    def bar(self) -> Bar | None:
+        """By what an answer of the exit is sure at this moment; None without an exit."""
+        exit_ = self.manifest.exit
+        return None if exit_ is None else bar_of(exit_, self.certificate, self.router.policy)
 
     def state(self, request: Request) -> RouterState:
         """What the router may know at this moment."""
@@ -106,8 +116,14 @@ class EdgeCloudOrchestrator:
             return False
         if decision.route is Route.HYBRID_SPLIT:
             return local is None or not local.sure
-        doubted = local is None or local.confidence < self.router.policy.confidence_threshold
-        return doubted and self._may_escalate(decision, life.request, state)
+        return self._is_doubted(local) and self._may_escalate(decision, life.request, state)
+
+    def _is_doubted(self, local: LocalAnswer | None) -> bool:
+        """Whether an EDGE_ONLY answer is worth a check: below a certified threshold, else below the policy's."""
+        if local is None:
+            return True
+        certified = local.bar.certified
+        return not local.sure if certified else local.confidence < self.router.policy.confidence_threshold
 
     def _may_escalate(self, decision: Decision, request: Request, state: RouterState) -> bool:
         """Whether an EDGE_ONLY answer may be checked with the cloud: by choice of the scores, within the limits."""
@@ -130,8 +146,8 @@ class EdgeCloudOrchestrator:
         output, life.preprocess_ms, life.head_ms = await loop.run_in_executor(self.executor, self._head_job, sample)
         if life.request.privacy is not PrivacyLevel.RESTRICTED:  # the average is published
             self.estimates.head_ms.observe(life.preprocess_ms + life.head_ms)
-        if output.logits is not None and self.manifest.exit is not None:
-            life.local = exit_answer(output.logits, self.manifest.exit.temperature, self.manifest.exit.threshold)
+        if output.logits is not None and self.manifest.exit is not None and (bar := self.bar) is not None:
+            life.local = exit_answer(output.logits, self.manifest.exit.temperature, bar)
         return output
 
     def _head_job(self, sample: Array) -> tuple[HeadOutput, float, float]:
@@ -161,7 +177,7 @@ class EdgeCloudOrchestrator:
         return min(others, key=lambda each: each[1].cost, default=(None, None))[0]
 
 
-def exit_answer(logits: FloatArray, temperature: float, threshold: float) -> LocalAnswer | None:
+def exit_answer(logits: FloatArray, temperature: float, bar: Bar) -> LocalAnswer | None:
     """The exit's answer; logits (labels,), softmax at the calibrated temperature (Guo et al., 2017).
 
     None when they are not finite: then the exit has nothing to say.
@@ -171,7 +187,7 @@ def exit_answer(logits: FloatArray, temperature: float, threshold: float) -> Loc
     chances = softmax(logits, temperature)
     label = int(chances.argmax())
     confidence = float(chances[label])
-    return LocalAnswer(label, confidence, sure=confidence >= threshold)
+    return LocalAnswer(label, confidence, bar)
 
 
 def _head_bytes(manifest: Manifest) -> int:

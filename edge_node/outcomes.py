@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edge_node.bar import Bar
 from edge_node.router import Decision, Request
 from edge_node.uplink import Shipment
 from schemas.bundle import Manifest
 from schemas.messages import Outcome, StageTimes
-from schemas.policy import Route, TaskRoutingPolicy
+from schemas.policy import TaskRoutingPolicy
 
 Source = Literal["edge", "cloud", "none"]
 
@@ -20,8 +21,13 @@ class LocalAnswer:
 
     label: int
     confidence: float
-    sure: bool
-    """Whether the confidence reaches the bundle's calibrated threshold."""
+    bar: Bar
+    """By what it is sure."""
+
+    @property
+    def sure(self) -> bool:
+        """Whether the confidence reaches the threshold."""
+        return self.confidence >= self.bar.threshold
 
 
 @dataclass(slots=True)
@@ -53,7 +59,7 @@ def outcome_of(life: Life, node: str, manifest: Manifest, policy: TaskRoutingPol
         confidence=confidence,
         source=source,
         route=life.decision.route,
-        reason=_reason(life, shipment),
+        reason=_reason(life, shipment, policy),
         scores=life.decision.scores,
         privacy=life.request.privacy,
         escalated=life.escalated,
@@ -90,11 +96,13 @@ def _best(local: LocalAnswer | None, shipment: Shipment) -> tuple[Source, int | 
     return "none", None, 0.0
 
 
-def _reason(life: Life, shipment: Shipment) -> str:
+def _reason(life: Life, shipment: Shipment, policy: TaskRoutingPolicy) -> str:
     """Why it went as it went: the router's reason, then what the exit and the cloud changed."""
-    parts = [life.decision.reason]
-    if life.local is not None and life.decision.route is Route.HYBRID_SPLIT:
-        parts.append(f"exit {'sure' if life.local.sure else 'unsure'} at {life.local.confidence:.2f}")
+    parts, local = [life.decision.reason], life.local
+    if local is not None:
+        parts.append(f"exit {'sure' if local.sure else 'unsure'} at {local.confidence:.3f} ({local.bar})")
+    if local is not None and local.sure and life.escalated:
+        parts.append(f"checked below {policy.confidence_threshold:g} by the policy")
     if shipment.status not in {"none", "ok"}:
         parts.append(
             f"cloud: {shipment.status} ({shipment.detail})" if shipment.detail else f"cloud: {shipment.status}"

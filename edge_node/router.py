@@ -94,14 +94,19 @@ class TaskRouter:
         if self.policy.pinned is not None:
             wanted, reason = self.policy.pinned, "pinned by the policy"
         else:
-            wanted, reason = self._wanted(preference), f"edge preference {preference:.2f}"
+            wanted, where = self._wanted(preference)
+            reason = f"edge preference {preference:.2f} {where}"
         route = _nearest(wanted, state, ways)
         return Decision(route, reason if route is wanted else f"{reason}, {wanted} is not open", scores)
 
-    def _wanted(self, preference: float) -> Route:
-        if preference > self.policy.edge_preference:
-            return Route.EDGE_ONLY
-        return Route.CLOUD_ONLY if preference < self.policy.cloud_preference else Route.HYBRID_SPLIT
+    def _wanted(self, preference: float) -> tuple[Route, str]:
+        """What a weighted score wants, and where it lies by the policy's thresholds."""
+        low, high = self.policy.cloud_preference, self.policy.edge_preference
+        if preference > high:
+            return Route.EDGE_ONLY, f"above {high:g}"
+        if preference < low:
+            return Route.CLOUD_ONLY, f"below {low:g}"
+        return Route.HYBRID_SPLIT, f"within {low:g} to {high:g}"
 
     def scores(self, request: Request, state: RouterState) -> Scores:
         """The four factors in [0, 1], higher preferring the edge, and their weighted sum."""

@@ -53,8 +53,7 @@ async def stream(options: Options, stop: asyncio.Event) -> None:
             await _look_for_the_cloud(node, stop)
         if node is None or stop.is_set():
             return
-        interface = bundle.manifest.interface[:16]
-        sys.stderr.write(f"ready id={config.node_id} runtime={node.runtime} interface={interface}\n")
+        sys.stderr.write(f"{_ready(node)}\n")
         sys.stderr.flush()
         # one thread: decoding must not hold up the loop, and the pixels of several large images the memory
         loader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="source"))
@@ -167,6 +166,13 @@ class _Streamer:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
             self._stop.set()
+
+
+def _ready(node: EdgeNode) -> str:
+    """Who runs what, and what its own answers are worth."""
+    interface = node.bundle.manifest.interface[:16]
+    worth = "none" if node.bar is None else f'"{node.bar.standing()}"'
+    return f"ready id={node.config.node_id} runtime={node.runtime} interface={interface} exit={worth}"
 
 
 def _line(sample: Sample, outcome: Outcome, *, as_json: bool) -> str:

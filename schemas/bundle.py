@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from schemas.certificate import CERTIFICATE
 from schemas.codecs import codec_class, open_codec
 from schemas.errors import ConfigError, ManifestError
 from schemas.preprocess import Preprocess
@@ -56,11 +57,22 @@ class Exit(Record):
     """The early exit's calibration: an answer is sure when softmax(logits / temperature) >= threshold."""
 
     temperature: Positive
-    threshold: Share
-    coverage: Share
-    """Share of the calibration samples that are sure."""
+    threshold: Share | None = None
+    """None where the calibration samples support none: the node then takes its policy's `confidence_threshold`."""
+    coverage: Share | None = None
+    """Share of the calibration samples that are sure; None without a threshold."""
     certified: bool = False
-    """Whether the threshold carries a guarantee, or is only the calibration samples' best guess."""
+    """Whether `certificate.json` says what the threshold promises; else it is the calibration samples' best guess."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Exit:
+        if (self.threshold is None) != (self.coverage is None):
+            msg = f"threshold is {self.threshold} and coverage {self.coverage}; give both, or neither"
+            raise ValueError(msg)
+        if self.certified and self.threshold is None:
+            msg = "certified is true without a threshold; give the certificate's"
+            raise ValueError(msg)
+        return self
 
 
 class Profile(Record):
@@ -133,6 +145,9 @@ class Manifest(Record):
     def _files_present(self) -> None:
         if not {HEAD_TFLITE, HEAD_NUMPY} & set(self.files):
             msg = f"files names neither {HEAD_TFLITE} nor {HEAD_NUMPY}; a bundle needs a head"
+            raise ValueError(msg)
+        if (self.exit is not None and self.exit.certified) != (CERTIFICATE in self.files):
+            msg = f"exit.certified is true where files names {CERTIFICATE}, and there only; build the bundle again"
             raise ValueError(msg)
         program = {"tail": TAIL, "full": FULL}
         for point in self.points:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from schemas.bundle import MANIFEST, MAX_MANIFEST_BYTES, Manifest, OperatingPoint, parse_manifest
+from schemas.certificate import CERTIFICATE, MAX_CERTIFICATE_BYTES, Certificate, parse_certificate
 from schemas.codecs import Codec, Tables, open_codec
 from schemas.codecs.tables import MAX_TABLES_BYTES, unpack_tables
 from schemas.errors import BundleError, DigestError, ManifestError, MissingFileError
@@ -66,18 +67,40 @@ class Bundle:
     def _codec(self, point: OperatingPoint, tables: Tables | None) -> Codec:
         return open_codec(point.codec, self.manifest.spec_of(point), point.config, tables)
 
+    def certificate(self) -> Certificate | None:
+        """What is promised about the early exit, its arithmetic done again; None where the manifest claims nothing.
+
+        Raises as `read` does, and BundleError, naming the field, for a certificate that contradicts itself or is of
+        another exit than the manifest's.
+        """
+        exit_ = self.manifest.exit
+        if exit_ is None or not exit_.certified:
+            return None
+        found = parse_certificate(self._read_small(CERTIFICATE, MAX_CERTIFICATE_BYTES, "certificates", "certify again"))
+        found.check_belongs(
+            pairing=self.manifest.pairing,
+            temperature=exit_.temperature,
+            threshold=exit_.threshold,
+            coverage=exit_.coverage,
+        )
+        return found
+
     def _tables(self, name: str) -> Tables:
-        """What a file of tables holds; its size is compared with the cap before it is read."""
+        return unpack_tables(self._read_small(name, MAX_TABLES_BYTES, "codec tables", "calibrate the codec again"))
+
+    def _read_small(self, name: str, cap: int, kind: str, remedy: str) -> bytes:
+        """As `read`; raises BundleError, before anything is read, where the manifest states more bytes than `cap`."""
         entry = self.manifest.files.get(name)
-        if entry is not None and entry.size > MAX_TABLES_BYTES:
-            msg = f"{name} in {self.path} has {entry.size} bytes, the cap of codec tables is {MAX_TABLES_BYTES}"
-            raise BundleError(f"{msg}; calibrate the codec again")
-        return unpack_tables(self.read(name))
+        if entry is not None and entry.size > cap:
+            msg = f"{name} in {self.path} has {entry.size} bytes, the cap of {kind} is {cap}; {remedy}"
+            raise BundleError(msg)
+        return self.read(name)
 
     def verify(self) -> None:
-        """Read and check every file. Raises as `read` does, for the first that is wrong."""
+        """Read and check every file, and the certificate's claim. Raises as `read` and `certificate` do."""
         for name in self.manifest.files:
             self.read(name)
+        self.certificate()
 
 
 def open_bundle(path: Path | str) -> Bundle:

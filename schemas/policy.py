@@ -58,6 +58,10 @@ class TaskRoutingPolicy(Record):
     complexity_weight: Weight = 0.2
     latency_threshold_ms: Positive = 50.0
     confidence_threshold: Share = 0.85
+    """Below it an answer of the edge alone is checked with the cloud, unless a certificate states a threshold.
+
+    Where the bundle's exit has no threshold at all, an answer is sure from here on.
+    """
     edge_model_max_mb: Positive = 100.0
     edge_preference: Share = 0.7
     """Above this weighted score a request stays on the edge."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from schemas.binomial import lower_tail, upper_bound
-from schemas.certificate import DIGEST, Certificate, Mode
+from schemas.certificate import DIGEST, Certificate, Mode, proven
 from schemas.errors import CannotCertifyError, ConfigError
 from schemas.probability import softmax
 
@@ -84,28 +84,19 @@ def certify(
     """
     _check_samples(confidence, wrong)
     _check_promise(alpha, delta, grid, starts)
-    covered, errors = _counts(confidence, wrong, grid)
-    parts = [delta / len(starts) if threshold in starts else 0.0 for threshold in grid]
-    level, found = 0.0, None
-    for index, part in enumerate(parts):
-        level = min(delta, level + part)
-        if level == 0.0:
-            continue
-        if lower_tail(errors[index], covered[index], alpha) <= level:
-            found = index
-        else:
-            level = 0.0
-    if found is None:
-        at_starts = [(n, k) for n, k, part in zip(covered, errors, parts, strict=True) if part]
+    tested = _counts(confidence, wrong, grid)
+    found = proven(tested, grid, starts, alpha, delta)
+    if not found:
+        at_starts = [counts for threshold, counts in zip(grid, tested, strict=True) if threshold in starts]
         raise _cannot(at_starts, len(confidence), alpha, delta)
-    return Certified(float(grid[found]), len(confidence), covered[found], errors[found])
+    return Certified(float(grid[found[-1]]), len(confidence), *tested[found[-1]])
 
 
 def plain_threshold(confidence: Floats, wrong: Bools, alpha: float, grid: Sequence[float] = GRID) -> float | None:
     """The lowest threshold whose errors on these very samples are at most alpha; it promises nothing. None: no such."""
     _check_samples(confidence, wrong)
-    counts = zip(grid, *_counts(confidence, wrong, grid), strict=True)
-    return min((threshold for threshold, n, k in counts if n and k <= alpha * n), default=None)
+    counts = zip(grid, _counts(confidence, wrong, grid), strict=True)
+    return min((threshold for threshold, (n, k) in counts if n and k <= alpha * n), default=None)
 
 
 def issue(
@@ -122,16 +113,16 @@ def issue(
 ) -> Certificate:
     """The certificate of an exit, float (N, classes), against `reference`, int (N,): labels, or the cloud's answers.
 
-    `temperature` must be fitted on other samples. `subject` is the SHA-256, in hex, of the head's weights or the
-    interface. Raises CannotCertifyError and ConfigError as `certify` does.
+    `temperature` must be fitted on other samples. `subject` is the pairing id of the manifest that it is for: 64 hex
+    digits over the weights of every part that may answer. Raises CannotCertifyError and ConfigError as `certify` does.
     """
     _check_logits(exit_logits, reference)
     if not 0 < temperature < np.inf or not re.fullmatch(DIGEST, subject):
         msg = f"certifying: temperature {temperature} must be above 0, and subject {subject!r:.70} 64 hex digits"
         raise ConfigError(msg)
     chances = softmax(exit_logits, temperature)
-    wrong = exit_logits.argmax(axis=1) != reference
-    found = certify(chances.max(axis=1), wrong, alpha, delta, grid=grid, starts=starts)
+    confidence, wrong = chances.max(axis=1), exit_logits.argmax(axis=1) != reference
+    found = certify(confidence, wrong, alpha, delta, grid=grid, starts=starts)
     return Certificate(
         mode=mode,
         subject=subject,
@@ -140,6 +131,7 @@ def issue(
         samples=found.samples,
         grid=tuple(grid),
         starts=tuple(starts),
+        tested=tuple(_counts(confidence, wrong, grid)),
         threshold=found.threshold,
         covered=found.covered,
         errors=found.errors,
@@ -195,12 +187,12 @@ def ece(probabilities: Floats, labels: Ints, bins: int = 15) -> float:
     return float(np.abs(gaps).sum() / len(labels))
 
 
-def _counts(confidence: Floats, wrong: Bools, grid: Sequence[float]) -> tuple[list[int], list[int]]:
-    """Samples, and wrong ones, at or above each threshold."""
+def _counts(confidence: Floats, wrong: Bools, grid: Sequence[float]) -> list[tuple[int, int]]:
+    """At or above each threshold of the grid: samples, and the wrong ones among them."""
     order = np.argsort(confidence)
     first = np.searchsorted(confidence[order], np.asarray(grid, np.float64), side="left")
     before = np.concatenate([[0], np.cumsum(wrong[order])])
-    return (len(confidence) - first).tolist(), (before[-1] - before[first]).tolist()
+    return list(zip((len(confidence) - first).tolist(), (before[-1] - before[first]).tolist(), strict=True))
 
 
 def _cannot(at_starts: list[tuple[int, int]], samples: int, alpha: float, delta: float) -> CannotCertifyError:

@@ -67,8 +67,8 @@ def run_pt2(bundle: Bundle, name: str, inputs: Array) -> Array:
 def rows(found: Outputs, labels: data.Bytes, bundle: Bundle, size: float) -> list[Row]:
     """Exit alone, hybrid by both rules, tail always, full."""
     manifest = bundle.manifest
-    if manifest.exit is None:
-        msg = f"{bundle.path} has no exit, so there is no hybrid to measure; export it with one"
+    if manifest.exit is None or manifest.exit.threshold is None:
+        msg = f"{bundle.path} has no exit with a threshold, so there is no hybrid to measure; export it with one"
         raise ValueError(msg)
     threshold = manifest.exit.threshold
     exit_p = softmax(found.exit, manifest.exit.temperature)

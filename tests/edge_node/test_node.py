@@ -21,6 +21,7 @@ from broker.memory import MemoryBroker, MemoryBus
 from cloud_worker.compute import ComputeThread
 from cloud_worker.settings import WorkerSettings
 from cloud_worker.tails import NoOpTail, load_tail
+from edge_node.bar import Bar
 from edge_node.node import EdgeNode, NodeConfig, _cancelled, announcer_of, open_node
 from edge_node.orchestrator import exit_answer
 from schemas.bundle_files import Bundle
@@ -88,7 +89,7 @@ async def test_the_real_tail_answers_as_the_unsplit_model(policy: TaskRoutingPol
             outcomes: list[Outcome] = await asyncio.gather(*asked)
     temperature = 1.5 if policy is HYBRID else 1.0
     for sample, outcome in zip(SAMPLES, outcomes, strict=True):
-        wanted = exit_answer(pair.logits(pair.cut(sample)), temperature, 0.0)
+        wanted = exit_answer(pair.logits(pair.cut(sample)), temperature, Bar(0.0, "calibration"))
         assert wanted is not None
         assert (outcome.cloud_status, outcome.source) == ("ok", "cloud")
         assert outcome.label == wanted.label
@@ -113,7 +114,7 @@ async def test_without_a_bus_every_answer_comes_from_the_edge(tiny: Bundle) -> N
         assert not await node.wait_for_cloud()
         outcome = await node.infer(SAMPLES[0])
         assert (outcome.route, outcome.source, outcome.cloud_status) == (Route.FALLBACK_EDGE, "edge", "none")
-        assert outcome.reason == "this node has no broker"
+        assert outcome.reason.startswith("this node has no broker; exit unsure at 0.")
         restricted = await node.infer(SAMPLES[0], privacy=PrivacyLevel.RESTRICTED)
         assert (restricted.route, restricted.label) == (Route.EDGE_ONLY, outcome.label)
         assert node.uplink is None

@@ -82,7 +82,7 @@ def test_the_breaker_opens_after_timeouts_lets_one_probe_through_and_closes(tiny
                 assert (await scene.node.infer(SAMPLE, deadline_ms=200)).cloud_status == "timeout"
             held = await scene.node.infer(SAMPLE)
             assert (held.route, held.attempts) == (Route.FALLBACK_EDGE, 0)
-            assert held.reason == "the breaker is open after 5 failures in a row"
+            assert held.reason.startswith("the breaker is open after 5 failures in a row; exit ")
 
             await asyncio.sleep(2.1)
             outcomes = await asyncio.gather(*(scene.node.infer(SAMPLE, deadline_ms=200) for _ in range(10)))
@@ -151,7 +151,7 @@ def test_a_link_that_breaks_under_a_request_leaves_the_edge_answer(tiny: Bundle)
             tasks = await _fill(scene, 3)
             scene.bus.drop()
             down = await scene.node.infer(SAMPLE)
-            assert (down.route, down.reason) == (Route.FALLBACK_EDGE, "the link to the broker is down")
+            assert (down.route, down.reason.split(";")[0]) == (Route.FALLBACK_EDGE, "the link to the broker is down")
             outcomes = await asyncio.gather(*tasks)
             assert {getattr(outcome, "source", None) for outcome in outcomes} == {"edge"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from broker.bus import Message
 from cloud_worker.settings import WorkerSettings
 from cloud_worker.tails import NoOpTail
+from edge_node.bar import Bar
 from edge_node.orchestrator import exit_answer
 from schemas.bundle_files import Bundle
 from schemas.messages import Answer, Outcome, Reply, Status
@@ -57,7 +59,7 @@ def test_an_unsure_exit_ships_the_cut_and_the_cloud_answers(tiny: Bundle) -> Non
     assert 0 < outcome.payload_bytes < outcome.bytes_up
     assert outcome.bytes_down > 0
     assert outcome.cost > 0
-    assert "exit unsure at 0." in outcome.reason
+    assert re.search(r"; exit unsure at 0\.\d{3} \(threshold 0\.9, not certified\)$", outcome.reason)
 
 
 def test_a_sure_exit_ships_nothing(tmp_path: Path) -> None:
@@ -91,6 +93,7 @@ def test_against_an_exit_that_is_sure_the_more_confident_answer_wins(
         async with staged(bundle, SteadyTail(bundle.manifest, confidence), policy=PRIVATE) as scene:
             outcome, _ = await timed(scene, privacy=PrivacyLevel.CONFIDENTIAL)
             assert (outcome.source, outcome.cloud_status, outcome.escalated) == (source, "ok", True)
+            assert outcome.reason.endswith("(threshold 0, not certified); checked below 0.85 by the policy")
 
     run_virtually(main())
 
@@ -203,7 +206,7 @@ def test_after_the_death_of_the_worker_the_edge_goes_on_alone(tiny: Bundle) -> N
             await asyncio.sleep(0.001)
             outcome, _ = await timed(scene)
             assert (outcome.route, outcome.source, outcome.cloud_status) == (Route.FALLBACK_EDGE, "edge", "none")
-            assert outcome.reason == "no live worker serves tiny 1.0 with this interface"
+            assert outcome.reason.startswith("no live worker serves tiny 1.0 with this interface; exit unsure at 0.")
             scene.workers[0].connect()
             await asyncio.sleep(0.001)
             assert (await timed(scene))[0].source == "cloud"
@@ -291,8 +294,9 @@ def test_where_the_cloud_stays_slow_it_is_tried_once_in_a_while_only(tiny: Bundl
 
 
 def test_an_exit_that_is_not_finite_says_nothing() -> None:
-    assert exit_answer(np.array([0.0, np.nan], np.float32), 1.0, 0.5) is None
-    answer = exit_answer(np.array([0.0, 100.0], np.float32), 1.0, 0.5)
+    bar = Bar(0.5, "calibration")
+    assert exit_answer(np.array([0.0, np.nan], np.float32), 1.0, bar) is None
+    answer = exit_answer(np.array([0.0, 100.0], np.float32), 1.0, bar)
     assert answer is not None
     assert (answer.label, answer.confidence, answer.sure) == (1, 1.0, True)
 

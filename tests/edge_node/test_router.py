@@ -155,13 +155,18 @@ GOOD = RouterState(
 @pytest.mark.parametrize(
     ("request_", "state", "expected", "words"),
     [
-        (Request(), GOOD, Route.CLOUD_ONLY, "edge preference 0.06"),
-        (Request(PrivacyLevel.CONFIDENTIAL), replace(GOOD, exit_accuracy=0.90), Route.HYBRID_SPLIT, "0.47"),
+        (Request(), GOOD, Route.CLOUD_ONLY, "edge preference 0.06 below 0.3"),
+        (
+            Request(PrivacyLevel.CONFIDENTIAL),
+            replace(GOOD, exit_accuracy=0.90),
+            Route.HYBRID_SPLIT,
+            "0.47 within 0.3 to 0.7",
+        ),
         (
             Request(PrivacyLevel.CONFIDENTIAL),
             replace(GOOD, exit_accuracy=0.90, hybrid=Prediction(200, 1e-3)),
             Route.EDGE_ONLY,
-            "edge preference 0.91",
+            "edge preference 0.91 above 0.7",
         ),
         (Request(deadline_ms=10), GOOD, Route.EDGE_ONLY, "would take 20 ms of 10"),
         (Request(max_cost=1e-6), GOOD, Route.EDGE_ONLY, "would cost 1e-05 of 1e-06 dollars"),

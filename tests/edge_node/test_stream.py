@@ -54,7 +54,8 @@ async def test_every_sample_is_one_json_line_and_the_summary_counts(tiny: Bundle
     assert len({outcome.request for outcome in outcomes}) == COUNT
     assert {(each.node, each.source, each.route) for each in outcomes} == {("cam-9", "edge", "fallback_edge")}
     ready, summary = ended.err.splitlines()
-    assert ready == f"ready id=cam-9 runtime=numpy interface={tiny.manifest.interface[:16]}"
+    worth = 'exit="not certified; sure from 0.9 on"'
+    assert ready == f"ready id=cam-9 runtime=numpy interface={tiny.manifest.interface[:16]} {worth}"
     assert summary == "edge-node: 10 answered, 10 from edge"
 
 
@@ -117,7 +118,8 @@ async def test_people_read_label_confidence_source_and_reason(tiny: Bundle, arra
     (line,) = ended.lines
     name, label, confidence, source = line.split()[:4]
     assert (name, label in LABELS, 0.25 <= float(confidence) <= 1, source) == ("ten.npy[0]", True, True, "edge")
-    assert line.endswith("0 B up  edge_only: restricted: never leaves the device")
+    assert "0 B up  edge_only: restricted: never leaves the device; exit " in line
+    assert line.endswith("(threshold 0.9, not certified)")
 
 
 @pytest.mark.parametrize(
