@@ -65,5 +65,5 @@ def _point(draw: random.Random, codec: str, most_bytes: float, level: int, level
             "kl_nats": draw.uniform(0, 0.4) * (level + 1) / levels,
             "accuracy": 0.9 - draw.uniform(0, 0.1) * level / levels,
         },
-        "leakage": {"ssim": draw.uniform(0, 1)} if draw.random() < 0.7 else None,
+        "leakage": {"ssim": draw.uniform(0, 1), "samples": 200} if draw.random() < 0.7 else None,
     }

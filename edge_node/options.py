@@ -32,6 +32,9 @@ OPTIONS: Final[dict[str, Option]] = {
     "privacy": Option(PrivacyLevel, "public", ", ".join(PrivacyLevel)),
     "deadline-ms": Option(number(1, 3_600_000), "1000", "when each answer is due"),
     "max-cost": Option(number(0, 1e6), None, "most US dollars that one inference may cost"),
+    "max-ssim": Option(
+        number(0, 1), None, "ship only what is known to show at most this likeness (SSIM) of the sample, 0 to 1"
+    ),
     "runtime": Option(one_of("auto", "tflite", "numpy"), "auto", "what runs the head: auto, tflite, numpy"),
     "work-qos": Option(whole(0, 1), "0", "QoS of frames and replies"),
     "concurrency": Option(whole(1, 1024), "1", "samples in flight at once"),

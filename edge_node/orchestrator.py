@@ -86,7 +86,23 @@ class EdgeCloudOrchestrator:
             full_accuracy=profile.full_accuracy,
             hybrid=self._predicted("tail", request),
             cloud=self._predicted("full", request),
+            withheld=self._withheld(),
         )
+
+    def _withheld(self) -> dict[Route, str]:
+        """Routes of which the policy's `max_ssim` leaves no operating point, with the point that is nearest to it."""
+        found: dict[Route, str] = {}
+        for route, part in ((Route.HYBRID_SPLIT, "tail"), (Route.CLOUD_ONLY, "full")):
+            points = [point for point in self.manifest.points if point.part == part]
+            if points and all(self._refused(point) for point in points):
+                least = min(points, key=lambda point: math.inf if point.ssim is None else point.ssim)
+                found[route] = f"point {least.id}: {self._refused(least)}"
+        return found
+
+    def _refused(self, point: OperatingPoint) -> str:
+        """Why the policy keeps what this point would ship on the device; empty where it does not."""
+        policy = self.router.policy
+        return "" if policy.max_ssim is None else policy.over_max_ssim(point.ssim)
 
     def _predicted(self, part: str, request: Request) -> Prediction | None:
         point = self._point(part, request)
@@ -136,8 +152,8 @@ class EdgeCloudOrchestrator:
         return not over_limit(request, state.hybrid)
 
     async def _ship(self, point: OperatingPoint, array: Array, life: Life, deadline: float) -> Shipment | None:
-        """The only way out of the device: nothing restricted passes, whatever the router said."""
-        if self.uplink is None or life.request.privacy is PrivacyLevel.RESTRICTED:
+        """The only way out: nothing restricted passes, nor what shows too much, whatever the router said."""
+        if self.uplink is None or life.request.privacy is PrivacyLevel.RESTRICTED or self._refused(point):
             return None
         return await self.uplink.ship(point, array, deadline)
 
@@ -161,11 +177,11 @@ class EdgeCloudOrchestrator:
         """The operating point for one frame: the first in the bundle, which lists the best first, within the limits.
 
         Where none is, the quickest of those that cost no more than allowed, the first of equals; else the cheapest.
-        The router decides whether that may go.
+        The router decides whether that may go. Points that the policy withholds do not count.
         """
         prices, others = self.router.policy.prices, []
         for point in self.manifest.points:
-            if point.part == part:
+            if point.part == part and not self._refused(point):
                 predicted = self.estimates.predict(point, prices)
                 if not over_limit(request, predicted):
                     return point

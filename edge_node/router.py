@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from edge_node.estimates import Prediction
 from schemas.errors import ConfigError
@@ -54,11 +55,13 @@ class RouterState:
     exit_accuracy: float | None
     full_accuracy: float | None
     hybrid: Prediction | None
-    """None when the bundle has no operating point that ships the cut."""
+    """None when no operating point ships the cut: there is none, or none may be used."""
     cloud: Prediction | None
-    """None when the bundle has no operating point that ships the input."""
+    """None when no operating point ships the input, likewise."""
     obstacle: str = "no live worker serves this line"
     """Why the cloud is not available, where it is not."""
+    withheld: Mapping[Route, str] = field(default_factory=dict)
+    """Shipping routes whose every operating point the policy keeps on the device, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,10 @@ class TaskRouter:
             wanted, where = self._wanted(preference)
             reason = f"edge preference {preference:.2f} {where}"
         route = _nearest(wanted, state, ways)
-        return Decision(route, reason if route is wanted else f"{reason}, {wanted} is not open", scores)
+        if route is not wanted:
+            why = f" ({state.withheld[wanted]})" if wanted in state.withheld else ""
+            reason = f"{reason}, {wanted} is not open{why}"
+        return Decision(route, reason, scores)
 
     def _wanted(self, preference: float) -> tuple[Route, str]:
         """What a weighted score wants, and where it lies by the policy's thresholds."""
@@ -144,7 +150,7 @@ def _open_ways(request: Request, state: RouterState) -> tuple[dict[Route, Predic
     then; a cost does.
     """
     ways: dict[Route, Prediction] = {}
-    reasons: list[str] = []
+    reasons = [f"{route} is withheld: {reason}" for route, reason in state.withheld.items()]
     for route, prediction in ((Route.HYBRID_SPLIT, state.hybrid), (Route.CLOUD_ONLY, state.cloud)):
         if prediction is None:
             continue
@@ -159,8 +165,9 @@ def _nearest(wanted: Route, state: RouterState, ways: dict[Route, Prediction]) -
     """The route that is wanted, or else the one that is nearest to it; more privacy never goes further out."""
     if wanted is Route.FALLBACK_EDGE or wanted in ways or (wanted is Route.EDGE_ONLY and state.has_exit):
         return wanted
-    if wanted is Route.HYBRID_SPLIT and state.hybrid is not None and state.has_exit:
-        return Route.EDGE_ONLY  # it is in the bundle and over a limit
+    in_bundle = state.hybrid is not None or Route.HYBRID_SPLIT in state.withheld
+    if wanted is Route.HYBRID_SPLIT and in_bundle and state.has_exit:
+        return Route.EDGE_ONLY  # it is over a limit
     return next(iter(ways))
 
 

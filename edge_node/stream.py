@@ -19,8 +19,10 @@ from broker.process import until_stopped
 from edge_node.node import EdgeNode, NodeConfig, open_node
 from edge_node.options import ROUTES
 from edge_node.sources import Sample, Source, open_source
+from schemas.bundle import Manifest
 from schemas.bundle_files import open_bundle
 from schemas.errors import SampleError
+from schemas.leakage import LEAST_SAMPLES
 from schemas.messages import Outcome
 from schemas.policy import TaskRoutingPolicy
 
@@ -40,11 +42,12 @@ async def stream(options: Options, stop: asyncio.Event) -> None:
     config = NodeConfig(
         node_id=options["id"],
         root=options["root"],
-        policy=TaskRoutingPolicy(pinned=ROUTES[options["route"]]),
+        policy=TaskRoutingPolicy(pinned=ROUTES[options["route"]], max_ssim=options["max-ssim"]),
         runtime=options["runtime"],
         work_qos=options["work-qos"],
         publish_outcomes=options["publish-outcomes"],
     )
+    _warn_of_few(bundle.manifest, config.policy)
     timeout = None if options["offline-ok"] else options["connect-timeout"]
     async with AsyncExitStack() as stack:
         opening = open_node(bundle, broker=options["broker"], config=config, connect_timeout_s=timeout)
@@ -62,6 +65,15 @@ async def stream(options: Options, stop: asyncio.Event) -> None:
     if summary.bad:
         msg = f"{summary.bad} of {summary.bad + summary.ended} samples could not be read; each was named when skipped"
         raise SampleError(msg)
+
+
+def _warn_of_few(manifest: Manifest, policy: TaskRoutingPolicy) -> None:
+    """Say which points keep to `max_ssim` by a figure of so few samples that it bounds nothing."""
+    for point in manifest.points:
+        found = point.leakage
+        if policy.max_ssim is not None and found is not None and found.few and not policy.over_max_ssim(point.ssim):
+            told = f"was measured with {found.samples} samples, which bounds nothing; measure it with {LEAST_SAMPLES}"
+            logger.warning("point %d is within --max-ssim, but its SSIM %s or more", point.id, told)
 
 
 async def _look_for_the_cloud(node: EdgeNode, stop: asyncio.Event) -> None:

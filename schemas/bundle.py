@@ -17,7 +17,9 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from schemas.certificate import CERTIFICATE
 from schemas.codecs import codec_class, open_codec
+from schemas.codecs.input import Input, InputConfig
 from schemas.errors import ConfigError, ManifestError
+from schemas.leakage import Leakage
 from schemas.preprocess import Preprocess
 from schemas.record import JsonFile, Record, explain
 from schemas.tensor import TensorSpec
@@ -51,6 +53,18 @@ class OperatingPoint(Record):
     """The file of the bundle that holds the codec's tables, when it needs some; points may share one."""
     mean_bytes: Positive | None = None
     """Mean payload on the calibration samples, bytes; what the router predicts with."""
+    leakage: Leakage | None = None
+    """What its payloads were found to show of the sample, at least; what a policy's `max_ssim` is held against."""
+
+    @property
+    def ssim(self) -> float | None:
+        """Of the sample as payloads show it: 1 where they hold the sample whole, else as measured, None if it was not.
+
+        Raises ValidationError for a configuration that is none of the codec's; a manifest has no such point.
+        """
+        if self.part == "full" and self.codec == Input.id and InputConfig.model_validate(self.config).lossless:
+            return 1.0
+        return None if self.leakage is None else self.leakage.ssim
 
 
 class Exit(Record):

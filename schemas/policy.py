@@ -71,6 +71,11 @@ class TaskRoutingPolicy(Record):
     """Dollars for one inference at which the cost score reaches 1."""
     pinned: Route | None = None
     """Take this route instead of scoring; the hard rules (privacy, no cloud, no exit) still hold."""
+    max_ssim: Share | None = None
+    """Nothing is shipped at an operating point that is known to show more of the sample, or not known to show less.
+
+    Held against the point's measured SSIM, which is a lower bound on what it leaks. None for no limit.
+    """
     prices: Prices = Prices()
 
     @model_validator(mode="after")
@@ -82,6 +87,14 @@ class TaskRoutingPolicy(Record):
             msg = "all four weights are 0; set at least one"
             raise ValueError(msg)
         return self
+
+    def over_max_ssim(self, ssim: float | None) -> str:
+        """Why payloads of an SSIM (None: it was not measured) may not leave the device, in words; empty if they may."""
+        if self.max_ssim is None:
+            return ""
+        if ssim is None:
+            return f"its SSIM was not measured, max_ssim is {self.max_ssim:g}"
+        return f"its SSIM is {ssim:.4g}, max_ssim is {self.max_ssim:g}" if ssim > self.max_ssim else ""
 
     @property
     def raw_weights(self) -> tuple[float, float, float, float]:

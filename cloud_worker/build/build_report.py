@@ -14,6 +14,7 @@ from cloud_worker.build.plan.html import STYLE, page
 from cloud_worker.build.plan.rows import link_text
 from cloud_worker.build.samples.files import IMAGES
 from cloud_worker.build.self_test import Answered, Tried
+from schemas.leakage import Leakage
 
 _AGREES: Final = 0.95
 """Agreement at which sizes are compared."""
@@ -25,7 +26,7 @@ def summary(built: Built, options: BuildOptions) -> list[str]:
     return [
         *_facts(built, options),
         "",
-        *(f"  {_point(each)}" for each in built.trial.points),
+        *(f"  {_point(each, built)}" for each in built.trial.points),
         "",
         *_commands(built, options),
     ]
@@ -117,12 +118,26 @@ def _bytes_of(points: Sequence[Tried]) -> str:
     return f"{most.bytes_mean:,.0f} bytes, for {most.agreement:.1%} alone"
 
 
-def _point(each: Tried) -> str:
+def _point(each: Tried, built: Built) -> str:
     config = " ".join(f"{key}={value}" for key, value in each.point.config.items())
     accuracy = "" if each.accuracy is None else f", accuracy {each.accuracy:.1%}"
     what = f"point {each.point.id}: {each.point.part} through {each.point.codec} {config}".rstrip()
-    hybrid = "" if each.hybrid is None else f"; with the exit {_answered(each.hybrid)}"
-    return f"{what}: {each.bytes_mean:,.0f} bytes, KL {each.kl_nats:.4f}, agreement {each.agreement:.1%}{accuracy}{hybrid}"
+    told = f"{what}: {each.bytes_mean:,.0f} bytes, KL {each.kl_nats:.4f}, agreement {each.agreement:.1%}{accuracy}"
+    if each.hybrid is not None:
+        told = f"{told}; with the exit {_answered(each.hybrid)}"
+    stored = built.manifest.point(each.point.id)
+    return told if stored is None or stored.leakage is None else f"{told}, {leaks(stored.leakage)}"
+
+
+def leaks(found: Leakage) -> str:
+    """What a point leaks at least, in a few words; beside it what is got without a payload."""
+    told = f"distance correlation {found.distance_correlation:.2f}" if found.distance_correlation is not None else "-"
+    if found.ssim is not None and found.ssim_blind is not None:
+        told = f"SSIM {found.ssim:.2f} ({found.ssim_blind:.2f} without a payload)"
+    elif found.r2 is not None:
+        told = f"{found.r2:.0%} of the variance, {told}"
+    bound = f", which bounds nothing: {found.samples} samples" if found.few else ""
+    return f"leaks at least {told}{bound}"
 
 
 def _commands(built: Built, options: BuildOptions) -> list[str]:
@@ -154,7 +169,7 @@ def report(built: Built, options: BuildOptions) -> str:
             f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
             *(f"<p>{escape(line)}</p>" for line in _facts(built, options)),
             "<h2>Operating points, on held-out samples</h2>",
-            _listed([_point(each) for each in built.trial.points]),
+            _listed([_point(each, built) for each in built.trial.points]),
             "<h2>Samples</h2>",
             f"<p>{_dealt(built)}</p>",
             _folded("calibration", built.samples.calibration.names),

@@ -1,130 +1,147 @@
-"""How much of the image an observer of payloads gets back: a linear inverter and the distance correlation.
+"""How much of the samples an observer of payloads gets back: a linear inverter and the distance correlation.
 
-Images are float (N, C, H, W) within 0 to 1, payloads any tensors (N, ...) as the receiver decodes them.
+Images are float (N, C, H, W) within 0 to 1, other samples any tensors (N, ...), payloads any tensors (N, ...) as the
+receiver decodes them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from cloud_worker.build.likeness import MOST_DB, psnr_db, ssim
+from cloud_worker.build.likeness import WINDOW, psnr_db, ssim
 from schemas.errors import ConfigError
-from schemas.record import Record
+from schemas.leakage import Leakage
 
-LARGEST: Final = 4096
-"""Most samples or payload values that are solved for; with more of both, payloads are projected to this many."""
+__all__ = ["LEAST", "Inverter", "Leakage", "correlations", "distance_correlation", "fit_inverter", "measure"]
+
+LARGEST: Final = 8192
+"""Most payload values that are solved for; more are projected to this many."""
 MOST_COMPARED: Final = 2000
 """Held-out samples that distances are taken of: their matrices have this many squared."""
+LEAST: Final = 4
+"""Training samples without which there is no inverter."""
 _VALIDATION: Final = 0.2
 _RIDGES: Final = tuple(10.0**power for power in range(-10, 4))
 _SHUFFLES: Final = 4
 _AXES: Final = 4
-_LEAST: Final = 10
+_CHUNK: Final = 64
 
-Decibels = Annotated[float, Field(ge=-MOST_DB, le=MOST_DB)]
-Similarity = Annotated[float, Field(ge=-1, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Leakage(Record):
-    """A lower bound on what payloads leak about images: what this attacker got, and a better one may get more.
-
-    Figures are of held-out samples. Beside each stands what is got without the payload: a payload that leaks little
-    is near it, and one that leaks nothing to this attacker may still leak to another.
-    """
-
-    psnr_db: Decibels
-    """Of images that a linear inverter makes from payloads, in dB; 100 for a perfect one."""
-    ssim: Similarity
-    """Of the same; 1 for a perfect one."""
-    distance_correlation: Share
-    """Between image and payload: 1 for a payload that is the image, moved, turned or scaled."""
-    psnr_db_blind: Decibels
-    """Of the mean training image."""
-    ssim_blind: Similarity
-    distance_correlation_blind: Share
-    """Between images and payloads of other images: above 0, and the more so the fewer samples there are."""
-    samples: Annotated[int, Field(ge=1)]
-    """Held-out samples."""
-    trained: Annotated[int, Field(ge=1)]
-    """Samples that the inverter was fitted to."""
+Judge = Callable[[Tensor], dict[str, float | None]]
+"""Figures of what was made of the held-out samples, shaped as they are, by their names in the record."""
 
 
 class Inverter(NamedTuple):
-    """Images from payloads, all flat, float64: image = (payload - payload_mean) @ into @ out + image_mean."""
+    """Samples from payloads, all flat, float64: sample = (payload - payload_mean) @ into @ out + sample_mean."""
 
     payload_mean: Tensor
     into: Tensor
     out: Tensor
-    image_mean: Tensor
+    sample_mean: Tensor
     ridge: float
+    images: bool
+    """Whether samples are within 0 to 1."""
 
     def __call__(self, payloads: Tensor) -> Tensor:
-        """Flat images (N, P), within 0 to 1."""
-        return (((payloads - self.payload_mean) @ self.into) @ self.out + self.image_mean).clamp(0, 1)
+        """Flat samples (N, P)."""
+        found = ((payloads - self.payload_mean) @ self.into) @ self.out + self.sample_mean
+        return found.clamp(0, 1) if self.images else found
 
 
 class _Solved(NamedTuple):
-    """Singular vectors and values of centred payloads (n, d), n samples by d values, and what images project to."""
+    """Singular vectors and values of centred payloads (n, d), n samples by d values, and what samples project to."""
 
     payload_mean: Tensor
-    image_mean: Tensor
+    sample_mean: Tensor
     right: Tensor
     values: Tensor
     projected: Tensor
 
-    def inverter(self, ridge: float) -> Inverter:
+    def inverter(self, ridge: float, *, images: bool) -> Inverter:
         """Ridge regression in closed form (Hoerl and Kennard 1970); `ridge` in units of the mean squared value."""
         squares = self.values.square()
         shrunk = self.values / (squares + ridge * squares.mean() + torch.finfo(squares.dtype).tiny)
-        return Inverter(self.payload_mean, self.right * shrunk, self.projected, self.image_mean, ridge)
+        return Inverter(self.payload_mean, self.right * shrunk, self.projected, self.sample_mean, ridge, images)
 
 
-def measure(images: Tensor, payloads: Tensor, unseen: Tensor, unseen_payloads: Tensor, *, seed: int = 0) -> Leakage:
-    """Fit the inverter to images and their payloads, and measure on unseen ones. Repeatable for a seed.
+def measure(
+    samples: Tensor,
+    payloads: Tensor,
+    unseen: Tensor,
+    unseen_payloads: Tensor,
+    *,
+    images: bool = True,
+    shown: Tensor | None = None,
+    seed: int = 0,
+) -> Leakage:
+    """Fit the inverter to samples and their payloads, and measure on unseen ones. Repeatable for a seed.
 
     The inverter is a ridge regression whose ridge is the best of 14 on a fifth of the training samples, fitted again
-    to all of them. When both samples and payload values are more than 4096, payloads are first projected to 4096
-    random Gaussian directions (Johnson and Lindenstrauss 1984), which loses some of what they leak. Distances are
-    those of the first 2000 unseen samples. Memory grows with samples times pixels: shrink large images first. Raises
-    ConfigError for shapes that do not fit, fewer than 10 training samples, images outside 0 to 1, sides below 11
-    pixels, and what is not finite.
+    to all of them. Payloads of more than 8192 values are first projected to so many by adding each value, with a random
+    sign, to one of them (Charikar, Chen and Farach-Colton 2002), which loses some of what they leak. `shown` are the
+    unseen samples as payloads show them without any inverter, where they do; then each figure is that of the better
+    attacker. Distances are those of the first 2000 unseen samples. Memory grows with samples times their values: shrink
+    large ones first.
+
+    Raises ConfigError for shapes that do not fit, fewer than 4 training samples, images outside 0 to 1, and what is not
+    finite.
     """
-    _check(images, payloads, unseen, unseen_payloads)
+    _check(samples, payloads, unseen, unseen_payloads, images=images)
     rng = torch.Generator().manual_seed(seed)
-    train, held = _projected(payloads.double().flatten(1), unseen_payloads.double().flatten(1), rng)
-    inverter = fit_inverter(train, images.double().flatten(1), rng)
-    found = inverter(held).reshape(unseen.shape)
-    mean = images.double().mean(dim=0).expand(unseen.shape)
-    few = unseen.double().flatten(1)[:MOST_COMPARED], unseen_payloads.double().flatten(1)[:MOST_COMPARED]
+    train, held = _projected(payloads.flatten(1), unseen_payloads.flatten(1), rng)
+    inverter = fit_inverter(train, samples.double().flatten(1), rng, images=images)
+    mean = samples.double().mean(dim=0).expand(unseen.shape)
+    guesses = [inverter(held).reshape(unseen.shape), *([] if shown is None else [shown.double()])]
+    few = unseen.double().flatten(1)[:MOST_COMPARED], held[:MOST_COMPARED]
     correlation, blind = correlations(*few, rng)
+    judge = _judge(unseen.double(), mean, images=images)
+    alone = judge(mean)
     return Leakage(
-        psnr_db=psnr_db(found, unseen),
-        ssim=ssim(found, unseen),
+        **_best([judge(each) for each in guesses]),
         distance_correlation=correlation,
-        psnr_db_blind=psnr_db(mean, unseen),
-        ssim_blind=ssim(mean, unseen),
+        ssim_blind=alone.get("ssim"),
+        psnr_db_blind=alone.get("psnr_db"),
         distance_correlation_blind=blind,
-        samples=len(unseen),
-        trained=len(images),
+        samples=len(samples),
+        held_out=len(unseen),
     )
 
 
-def fit_inverter(payloads: Tensor, images: Tensor, rng: torch.Generator) -> Inverter:
-    """From flat payloads (N, D) to flat images (N, P), both float64; the ridge as `measure` says."""
-    order = torch.randperm(len(images), generator=rng)
-    apart = max(1, round(_VALIDATION * len(images)))
+def _judge(unseen: Tensor, mean: Tensor, *, images: bool) -> Judge:
+    """SSIM where there is one, PSNR of images, and the share of the variance of any samples that vary."""
+    spread = float((unseen - mean).square().sum())
+
+    def judge(found: Tensor) -> dict[str, float | None]:
+        lost = float((unseen - found).square().sum())
+        figures: dict[str, float | None] = {"r2": 1 - lost / spread if spread > 0 else None}
+        if images:
+            figures["psnr_db"] = psnr_db(found, unseen)
+            figures["ssim"] = ssim(found, unseen) if min(unseen.shape[2:]) >= WINDOW else None
+        return figures
+
+    return judge
+
+
+def _best(found: Sequence[dict[str, float | None]]) -> dict[str, Any]:
+    """Each figure by the attacker that did best at it."""
+    known = {name: [each[name] for each in found] for name in found[0]}
+    return {name: max((each for each in values if each is not None), default=None) for name, values in known.items()}
+
+
+def fit_inverter(payloads: Tensor, samples: Tensor, rng: torch.Generator, *, images: bool = True) -> Inverter:
+    """From flat payloads (N, D) to flat samples (N, P), both float64; the ridge as `measure` says."""
+    order = torch.randperm(len(samples), generator=rng)
+    apart = max(1, round(_VALIDATION * len(samples)))
     held, kept = order[:apart], order[apart:]
-    part = _solve(payloads[kept], images[kept])
+    part = _solve(payloads[kept], samples[kept])
 
     def loss(ridge: float) -> float:
-        return float((part.inverter(ridge)(payloads[held]) - images[held]).square().mean())
+        return float((part.inverter(ridge, images=images)(payloads[held]) - samples[held]).square().mean())
 
-    return _solve(payloads, images).inverter(min(_RIDGES, key=loss))
+    return _solve(payloads, samples).inverter(min(_RIDGES, key=loss), images=images)
 
 
 def distance_correlation(one: Tensor, other: Tensor) -> float:
@@ -159,33 +176,43 @@ def _correlation(one: Tensor, other: Tensor) -> float:
     return min(1.0, max(0.0, float((one * other).mean()) / scale) ** 0.5) if scale > 0 else 0.0
 
 
-def _solve(payloads: Tensor, images: Tensor) -> _Solved:
-    """The smaller of the two Gram matrices decides the cost: at most LARGEST cubed after projection."""
-    payload_mean, image_mean = payloads.mean(dim=0), images.mean(dim=0)
+def _solve(payloads: Tensor, samples: Tensor) -> _Solved:
+    """Takes about the larger of N and D times the square of the smaller one."""
+    payload_mean, sample_mean = payloads.mean(dim=0), samples.mean(dim=0)
     left, values, right = torch.linalg.svd(payloads - payload_mean, full_matrices=False)
-    return _Solved(payload_mean, image_mean, right.T, values, left.T @ (images - image_mean))
+    return _Solved(payload_mean, sample_mean, right.T, values, left.T @ (samples - sample_mean))
 
 
 def _projected(train: Tensor, held: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    if min(train.shape) <= LARGEST:
-        return train, held
-    directions = torch.randn(train.shape[1], LARGEST, generator=rng, dtype=train.dtype) / LARGEST**0.5
-    return train @ directions, held @ directions
+    """Both as float64 with at most LARGEST values a payload."""
+    values = train.shape[1]
+    if values <= LARGEST:
+        return train.double(), held.double()
+    place = torch.randint(LARGEST, (values,), generator=rng)
+    sign = torch.randint(2, (values,), generator=rng).double() * 2 - 1
+
+    def added(part: Tensor) -> Tensor:
+        return torch.zeros(len(part), LARGEST, dtype=torch.float64).index_add_(1, place, part.double() * sign)
+
+    projected = [torch.cat([added(part) for part in torch.split(each, _CHUNK)]) for each in (train, held)]
+    return projected[0], projected[1]
 
 
-def _check(images: Tensor, payloads: Tensor, unseen: Tensor, unseen_payloads: Tensor) -> None:
-    given = [list(each.shape) for each in (images, payloads, unseen, unseen_payloads)]
-    alike = images.shape[1:] == unseen.shape[1:] and payloads.shape[1:] == unseen_payloads.shape[1:]
-    paired = len(images) == len(payloads) and len(unseen) == len(unseen_payloads)
-    if not (alike and paired and images.dim() == _AXES and payloads.numel() and len(unseen) > 1):
-        msg = f"leakage takes images (N, C, H, W) with payloads (N, ...), twice, alike but for N, got {given}"
+def _check(samples: Tensor, payloads: Tensor, unseen: Tensor, unseen_payloads: Tensor, *, images: bool) -> None:
+    given = [list(each.shape) for each in (samples, payloads, unseen, unseen_payloads)]
+    alike = samples.shape[1:] == unseen.shape[1:] and payloads.shape[1:] == unseen_payloads.shape[1:]
+    paired = len(samples) == len(payloads) and len(unseen) == len(unseen_payloads)
+    shaped = (samples.dim() == _AXES or not images) and samples.numel() and payloads.numel()
+    if not (alike and paired and shaped and len(unseen) > 1):
+        wanted = "images (N, C, H, W)" if images else "samples (N, ...)"
+        msg = f"leakage takes {wanted} with payloads (N, ...), twice, alike but for N, got {given}"
         raise ConfigError(msg)
-    if len(images) < _LEAST:
-        msg = f"leakage: {len(images)} training samples; give at least {_LEAST}, and thousands for a bound worth having"
+    if len(samples) < LEAST:
+        msg = f"leakage: {len(samples)} training samples; give at least {LEAST}, and hundreds for a bound worth having"
         raise ConfigError(msg)
-    if not all(each.isfinite().all() for each in (images, payloads, unseen, unseen_payloads)):
-        msg = "leakage: an image or a payload is not finite; look for the sample that makes it so"
+    if not all(each.isfinite().all() for each in (samples, payloads, unseen, unseen_payloads)):
+        msg = "leakage: a sample or a payload is not finite; look for the sample that makes it so"
         raise ConfigError(msg)
-    if any(each.min() < 0 or each.max() > 1 for each in (images, unseen)):
+    if images and any(each.min() < 0 or each.max() > 1 for each in (samples, unseen)):
         msg = "leakage: images have values outside 0 to 1; divide pixels by 255 and do not normalise them"
         raise ConfigError(msg)

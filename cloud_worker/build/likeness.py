@@ -10,10 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from schemas.errors import ConfigError
+from schemas.leakage import MOST_DB
 
-MOST_DB: Final = 100.0
-"""What equal images are said to have; their PSNR has no bound."""
-_WINDOW, _SIGMA = 11, 1.5
+__all__ = ["MOST_DB", "WINDOW", "psnr_db", "ssim"]
+
+WINDOW: Final = 11
+"""Pixels; images of a shorter side have no SSIM."""
+_SIGMA: Final = 1.5
 _C1, _C2 = 0.01**2, 0.03**2
 _AXES: Final = 4
 _CHUNK: Final = 256
@@ -36,8 +39,8 @@ def ssim(images: Tensor, others: Tensor) -> float:
     and a range of 1; 1 for equal images. Raises ConfigError for shapes that differ and sides below 11 pixels.
     """
     _check(images, others)
-    if min(images.shape[2:]) < _WINDOW:
-        msg = f"SSIM takes images of at least {_WINDOW}x{_WINDOW} pixels, got {list(images.shape)}; enlarge them"
+    if min(images.shape[2:]) < WINDOW:
+        msg = f"SSIM takes images of at least {WINDOW}x{WINDOW} pixels, got {list(images.shape)}; enlarge them"
         raise ConfigError(msg)
     pairs = zip(torch.split(images.double(), _CHUNK), torch.split(others.double(), _CHUNK), strict=True)
     return float(torch.cat([_similarity(one, other) for one, other in pairs]).mean())
@@ -56,9 +59,9 @@ def _similarity(one: Tensor, other: Tensor) -> Tensor:
 
 def _blurred(images: Tensor) -> Tensor:
     """Weighted means (N, C, H - 10, W - 10), one axis after the other."""
-    place = torch.arange(_WINDOW, dtype=images.dtype) - _WINDOW // 2
+    place = torch.arange(WINDOW, dtype=images.dtype) - WINDOW // 2
     weights = torch.exp(-place.square() / (2 * _SIGMA**2))
-    line = (weights / weights.sum()).expand(images.shape[1], 1, 1, _WINDOW)
+    line = (weights / weights.sum()).expand(images.shape[1], 1, 1, WINDOW)
     across = functional.conv2d(images, line, groups=images.shape[1])
     down: Tensor = functional.conv2d(across, line.transpose(2, 3), groups=images.shape[1])
     return down

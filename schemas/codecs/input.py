@@ -38,6 +38,11 @@ class InputConfig(Record):
     chroma: Chroma = "4:2:0"
     """How finely a lossy JPEG or AVIF keeps colour; photos of fine colour detail may need 4:4:4."""
 
+    @property
+    def lossless(self) -> bool:
+        """Whether every sample comes back as it was: a payload then shows all of it."""
+        return self.quality is None and self.shrink is None
+
     @model_validator(mode="after")
     def _quality_fits(self) -> InputConfig:
         if self.format in _LOSSLESS and self.quality is not None:

@@ -8,15 +8,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_worker.build.point_leakage import Dealt
 from schemas.errors import ConfigError
 from schemas.preprocess import Preprocess
 from schemas.tensor import Array, FloatArray
 
 _LEAST: Final = 2
-_LEAST_LEAKAGE: Final = 13
-"""Calibration samples that an inverter is fitted to."""
 _IMAGE_AXES: Final = 4
-_WINDOW: Final = 11
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +58,12 @@ class Data:
         if self.images is not None:
             _check_images(self.images, len(self.calibration), len(self.held_out))
 
+    @property
+    def samples(self) -> Dealt:
+        """As the source gives them: the images, or else what the model takes."""
+        source = self if self.images is None else self.images
+        return Dealt(source.calibration, source.held_out)
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -71,8 +75,8 @@ class Settings:
     """KL divergence of the output, nats, that levels of codec `transform` are searched for."""
     qualities: dict[str, tuple[int, ...]] = field(default_factory=lambda: {"webp": (80, 50, 20), "avif": (70, 50, 30)})
     """Of the image files that cloud-only ships, beside a lossless WebP; a format that is not installed is left out."""
-    leakage: bool = False
-    """Also measure what payloads show of the image; takes about as long as all the rest."""
+    leakage: bool = True
+    """Also measure what payloads show of the samples, of a few hundred of them; False leaves it out."""
     threads: int = 1
     """Of torch, while the clock runs: processor time on one thread, the wall's clock on more."""
     clock_s: float = 0.25
@@ -83,21 +87,6 @@ class Settings:
         if not self.targets or min(self.targets) <= 0 or self.threads < 1 or self.clock_s < 0:
             msg = f"{self.targets}, {self.threads} threads, {self.clock_s:g} s: targets and threads are above 0"
             raise ConfigError(msg)
-
-
-def check_leakage(data: Data) -> Images:
-    """The images. Raises ConfigError where leakage cannot be measured."""
-    images = data.images
-    if images is None:
-        msg = "leakage is measured of images alone; give the images, or leave it out"
-        raise ConfigError(msg)
-    if len(images.calibration) < _LEAST_LEAKAGE or min(images.calibration.shape[1:3]) < _WINDOW:
-        msg = (
-            f"leakage takes {_LEAST_LEAKAGE} calibration images of {_WINDOW}x{_WINDOW} pixels or more, "
-            f"got {list(images.calibration.shape)}; give more, or leave it out"
-        )
-        raise ConfigError(msg)
-    return images
 
 
 def _check_images(images: Images, calibration: int, held_out: int) -> None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from cloud_worker.build import leakage
 from cloud_worker.build.codecs import fisher
 from cloud_worker.build.codecs.affine import affine_config
 from cloud_worker.build.codecs.fit_transform import fit
-from cloud_worker.build.measure.data import Data, Settings, check_leakage
+from cloud_worker.build.measure.data import Data, Settings
 from cloud_worker.build.measure.levels import levels_for
 from cloud_worker.build.measure.net import Reference, Stopwatch
-from cloud_worker.build.measure.profile_file import CodingPoint, Leakage, Quality
+from cloud_worker.build.measure.profile_file import CodingPoint, Quality
+from cloud_worker.build.point_leakage import Dealt, point_leakage
 from schemas.codecs import Codec, Config, Tables, open_codec
 from schemas.errors import ConfigError
+from schemas.leakage import Leakage
 from schemas.tensor import Array, FloatArray, TensorSpec
 
 AFFINE_BITS: Final = (8, 6, 4)
@@ -29,8 +29,6 @@ _MOST_DRAWS: Final = 8
 _MOST_GRADIENTS: Final = 1 << 26
 """Values: fewer draws where the tensor is large, so that fitting stays within 2 GB."""
 _TIMED: Final = 16
-_LEAKAGE_SIDE: Final = 32
-"""Images are made this small, at most, before they are compared: memory grows with their pixels."""
 
 Answer = Callable[[Array], FloatArray]
 """Logits float32 (M, classes) of tensors as they arrive (M, ...)."""
@@ -126,15 +124,15 @@ class Points:
             encode_ms=self._clock.time(codec.encode, timed).p50_ms,
             decode_ms=self._clock.time(codec.decode, payloads[:_TIMED]).p50_ms,
             quality=quality,
-            leakage=self._leakage(codec, tensors) if self._settings.leakage else None,
+            leakage=self._leakage(codec, tensors),
         )
 
-    def _leakage(self, codec: Codec, tensors: Tensors) -> Leakage:
-        images = check_leakage(self._data)
-        known, unseen = (_through(codec, each) for each in (tensors.calibration, tensors.held_out))
-        pictures, others = _pictures(images.calibration), _pictures(images.held_out)
-        found = leakage.measure(pictures, known, others, unseen, seed=self._settings.seed)
-        return Leakage(ssim=found.ssim, psnr_db=found.psnr_db, distance_correlation=found.distance_correlation)
+    def _leakage(self, codec: Codec, tensors: Tensors) -> Leakage | None:
+        """None where it is to be left out, or the samples are too few to measure anything."""
+        if not self._settings.leakage:
+            return None
+        shipped = Dealt(tensors.calibration, tensors.held_out)
+        return point_leakage(codec, shipped, self._data.samples, seed=self._settings.seed)
 
 
 def _opened(spec: TensorSpec, config: dict[str, Any]) -> Codec | None:
@@ -145,14 +143,3 @@ def _opened(spec: TensorSpec, config: dict[str, Any]) -> Codec | None:
     except ConfigError:
         return None
     return codec
-
-
-def _through(codec: Codec, samples: Sequence[Array] | Array) -> torch.Tensor:
-    return torch.from_numpy(np.stack([codec.decode(codec.encode(each)) for each in samples]).astype(np.float32))
-
-
-def _pictures(images: Array) -> torch.Tensor:
-    """float32 (N, C, H, W) within 0 to 1, at most 32x32, of uint8 (N, height, width, C)."""
-    whole = torch.from_numpy(images.astype(np.float32) / 255).permute(0, 3, 1, 2)
-    height, width = (min(side, _LEAKAGE_SIDE) for side in whole.shape[2:])
-    return functional.adaptive_avg_pool2d(whole, (height, width)).clamp(0, 1)

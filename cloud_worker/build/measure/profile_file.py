@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from cloud_worker.build.files import write_whole
 from schemas.errors import ConfigError
+from schemas.leakage import Leakage
 from schemas.record import JsonFile, Record
 
 MAX_PROFILE_BYTES: Final = 16 << 20
@@ -81,14 +82,6 @@ class Quality(Record):
         return self
 
 
-class Leakage(Record):
-    """What a reconstruction of the input from the payload shows; higher shows more. None was not measured."""
-
-    ssim: Annotated[float, Field(ge=-1, le=1)] | None = None
-    psnr_db: float | None = None
-    distance_correlation: Share | None = None
-
-
 class CodingPoint(Record):
     """A codec with its configuration, as measured on one tensor: a cut's, or the input."""
 
@@ -103,6 +96,7 @@ class CodingPoint(Record):
     """In the cloud."""
     quality: Quality
     leakage: Leakage | None = None
+    """Of what a worker decodes; None was not measured."""
 
 
 class CutProfile(Record):
@@ -164,10 +158,19 @@ class SplitProfile(Record):
         return self
 
     @property
+    def points(self) -> tuple[CodingPoint, ...]:
+        """Of everything that ships: the cloud's, then each cut's."""
+        return (*self.cloud_only.points, *(point for cut in self.cuts for point in cut.points))
+
+    @property
     def qualities(self) -> tuple[Quality, ...]:
         """Of every candidate: the cloud's, each cut's points, the edge's."""
-        points = [*self.cloud_only.points, *(point for cut in self.cuts for point in cut.points)]
-        return (*(point.quality for point in points), self.edge_only.quality)
+        return (*(point.quality for point in self.points), self.edge_only.quality)
+
+    @property
+    def has_ssim(self) -> bool:
+        """Whether the SSIM of any point's leakage is measured."""
+        return any(point.leakage is not None and point.leakage.ssim is not None for point in self.points)
 
     @property
     def has_kl(self) -> bool:

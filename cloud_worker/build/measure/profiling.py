@@ -22,7 +22,7 @@ from torch import nn
 from broker.stopwatch import device_name
 from cloud_worker.build.cut.cuts import Cut, Graph, split
 from cloud_worker.build.measure.choice import MOST_CUTS, worth_measuring
-from cloud_worker.build.measure.data import Data, Images, Settings, check_leakage
+from cloud_worker.build.measure.data import Data, Images, Settings
 from cloud_worker.build.measure.net import Reference, Stopwatch, run, whole_of
 from cloud_worker.build.measure.points import Points, Tensors, fit_tables
 from cloud_worker.build.measure.profile_file import CloudOnly, CutProfile, EdgeOnly, Place, SplitProfile
@@ -42,11 +42,8 @@ def measure(
     """The profile of a model and of cuts of its graph in ascending order, none of which may be refused.
 
     `say` is told one line before each part. Takes some seconds a cut, most of it by the clock. Raises ConfigError for
-    cuts of another graph, for outputs that are not logits, for samples that do not fit the model, and for leakage that
-    is asked for of what are no images.
+    cuts of another graph, for outputs that are not logits, and for samples that do not fit the model.
     """
-    if settings.leakage:
-        check_leakage(data)
     bench = _Bench.of(graph, data, settings)
     full = _full_macs(cuts)
     say(f"the whole model, {full:,} multiply-accumulates, on {len(data.held_out)} held-out samples")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
 
-from cloud_worker.build.measure.profile_file import CodingPoint, Leakage, Quality, SplitProfile, Spread
+from cloud_worker.build.measure.profile_file import CodingPoint, Quality, SplitProfile, Spread
 from cloud_worker.build.plan.network import DOWN_BYTES, MESSAGES, UP_BEYOND_BYTES, Link, segments_of
+from schemas.leakage import Leakage
 from schemas.policy import Prices, Route
 
 _NOTHING: Final = Spread(p50=0, p95=0)
@@ -77,7 +78,7 @@ class Candidate:
 
     @property
     def leakage(self) -> Leakage | None:
-        """What the payload shows of the input; None when it was not measured, and when nothing is sent."""
+        """What the payload shows of the input, at least; None when it was not measured, and when nothing is sent."""
         return None if self.point is None else self.point.leakage
 
     @property

@@ -46,7 +46,8 @@ _COLUMNS: Final = {
     "cost": "$ for 1,000",
     "kl": "KL, nats",
     "accuracy": "accuracy",
-    "ssim": "SSIM",
+    "ssim": "SSIM leaked, at least",
+    "correlation": "distance correlation",
     "score": "score",
     "note": "note",
 }

@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from cloud_worker.build.measure.profile_file import Quality, SplitProfile
 from cloud_worker.build.plan.candidates import Candidate, Pricing
 from cloud_worker.build.plan.network import Link
-from schemas.errors import PlanError
+from schemas.errors import ConfigError, PlanError
 from schemas.policy import Prices, Route
 from schemas.record import Record
 from schemas.wire import MAX_FRAME_BYTES
@@ -76,7 +76,7 @@ class Constraints(Record):
     max_edge_ms_p95: Limit = None
     """The edge's own work: the head and encoding."""
     max_ssim: Limit = None
-    """Of what can be reconstructed from the payload."""
+    """Of what an attacker made of the payload: a lower bound on what it leaks."""
 
 
 _FIGURES: Final[Mapping[str, Callable[[Candidate], float | None]]] = {
@@ -174,8 +174,10 @@ def plan(
     """The ranking of every cut, codec and operating point, with both extremes.
 
     Equal scores are ranked by latency p95, then bytes, then as the profile lists them. Raises PlanError when none is
-    admissible; it names the one that comes nearest, and what it misses by how much.
+    admissible; it names the one that comes nearest, and what it misses by how much. Raises ConfigError for a limit on
+    SSIM with a profile that has none.
     """
+    _check_measured(profile, constraints)
     loss, bounds = _quality_loss(profile), _bounds(constraints)
     ranked = [
         Ranked(candidate, score(candidate, loss(candidate.quality), objective), _misses(candidate, bounds))
@@ -196,6 +198,17 @@ def score(candidate: Candidate, quality_loss: float, objective: Objective) -> fl
         + objective.quality * quality_loss
         + objective.edge_macs * candidate.site.macs_share
     )
+
+
+def _check_measured(profile: SplitProfile, constraints: Constraints) -> None:
+    """A profile without leakage must not pass for one that leaks little."""
+    if constraints.max_ssim is None or profile.has_ssim:
+        return
+    reason = "its leakage was not measured"
+    if any(point.leakage is not None for point in profile.points):
+        reason = "its samples are no images of 11x11 pixels or more, so their leakage has no SSIM"
+    msg = f"max_ssim is {constraints.max_ssim:g}, but the profile of {profile.model} cannot be held to it: {reason}; "
+    raise ConfigError(f"{msg}measure it again with images and leakage, or leave max_ssim out")
 
 
 def _quality_loss(profile: SplitProfile) -> Callable[[Quality], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
@@ -34,9 +35,11 @@ class Row(NamedTuple):
     kl: str
     accuracy: str
     ssim: str
+    correlation: str
+    """Distance correlation of input and payload."""
     score: str
     note: str
-    """What it misses."""
+    """What it misses, and whether its leakage bounds anything."""
 
 
 def row_of(ranked: Ranked) -> Row:
@@ -59,9 +62,21 @@ def row_of(ranked: Ranked) -> Row:
         kl=_number(candidate.quality.kl_nats, ".3f"),
         accuracy=_number(candidate.quality.accuracy, ".2%"),
         ssim=_number(candidate.ssim, ".2f"),
+        correlation=_number(_correlation(candidate), ".2f"),
         score=f"{ranked.score:.3f}",
-        note="; ".join(f"misses {miss.constraint}" for miss in ranked.misses),
+        note="; ".join(_notes(ranked)),
     )
+
+
+def _notes(ranked: Ranked) -> Iterator[str]:
+    yield from (f"misses {miss.constraint}" for miss in ranked.misses)
+    leakage = ranked.candidate.leakage
+    if leakage is not None and leakage.few:
+        yield f"leakage of {leakage.samples} samples bounds nothing"
+
+
+def _correlation(candidate: Candidate) -> float | None:
+    return None if candidate.leakage is None else candidate.leakage.distance_correlation
 
 
 def split_of(candidate: Candidate) -> str:

@@ -33,11 +33,12 @@ _SHOWN: Final = {
     "kl": "KL\nnats",
     "accuracy": "accuracy",
     "ssim": "SSIM",
+    "correlation": "dist.\ncorr.",
     "note": "",
 }
-_SOMETIMES: Final = ("kl", "accuracy", "ssim", "note")
+_SOMETIMES: Final = ("kl", "accuracy", "ssim", "correlation", "note")
 """Columns that are left out when nothing stands in them."""
-_DISPENSABLE: Final = ("ssim", "accuracy", "macs", "encode_ms", "note", "cost", "kl", "p95_ms")
+_DISPENSABLE: Final = ("correlation", "ssim", "accuracy", "macs", "encode_ms", "note", "cost", "kl", "p95_ms")
 """What a narrow terminal goes without, first first."""
 
 

@@ -9,6 +9,7 @@ from cloud_worker.build.plan.network import Link
 
 ROUND = Link(rtt_ms=10, up_mbit_s=1, down_mbit_s=8)
 """125 bytes a millisecond up, 1000 down."""
+LEAKS = {"ssim": 0.3, "samples": 200}
 
 
 def point(codec: str, mean: float, p95: float, coding_ms: tuple[float, float], **more: Any) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def tiny() -> dict[str, Any]:
                 "edge_ms": {"p50": 6, "p95": 9},
                 "cloud_ms": {"p50": 10, "p95": 12},
                 "points": [
-                    point("transform", 54, 179, (0.5, 0.5), quality={"kl_nats": 0.05}, leakage={"ssim": 0.3}),
+                    point("transform", 54, 179, (0.5, 0.5), quality={"kl_nats": 0.05}, leakage=LEAKS),
                     point("affine", 179, 179, (0.5, 0.5), quality={"kl_nats": 0.02}),
                 ],
             }

@@ -34,7 +34,7 @@ def test_a_payload_that_is_the_image_leaks_everything(scene: Scene) -> None:
     assert found.ssim > 0.999
     assert found.psnr_db > 60
     assert found.distance_correlation == pytest.approx(1.0)
-    assert (found.samples, found.trained) == (150, 300)
+    assert (found.samples, found.held_out) == (300, 150)
 
 
 def test_a_payload_that_is_the_image_shuffled_and_scaled_leaks_as_much(scene: Scene) -> None:
@@ -88,6 +88,55 @@ def test_many_of_both_are_projected(scene: Scene, monkeypatch: pytest.MonkeyPatc
     assert found.ssim > 0.95
     monkeypatch.setattr(leakage, "LARGEST", 4)
     assert measure(scene.train, scene.train, scene.unseen, scene.unseen).ssim < found.ssim
+
+
+def test_projection_leaves_the_samples_their_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = noise(6, 20, 5000)
+    monkeypatch.setattr(leakage, "LARGEST", 1000)
+    narrow, _ = leakage._projected(wide, wide, torch.Generator().manual_seed(0))
+    assert narrow.shape == (20, 1000)
+    torch.testing.assert_close(torch.pdist(narrow), torch.pdist(wide.double()), rtol=0.15, atol=0)
+
+
+def test_what_payloads_show_as_they_are_counts_where_it_is_better(scene: Scene) -> None:
+    few = scene.train[:4], noise(2, 4, 5), scene.unseen, noise(3, 150, 5)
+    assert measure(*few).ssim < 0.5
+    whole = measure(*few, shown=scene.unseen)
+    assert (whole.ssim, whole.psnr_db, whole.r2) == (1, 100, 1)
+    assert whole.distance_correlation == measure(*few).distance_correlation
+    dark = measure(scene.train, scene.train, scene.unseen, scene.unseen, shown=torch.zeros_like(scene.unseen))
+    assert dark.ssim > 0.999
+
+
+@pytest.mark.parametrize("side", [1, 10])
+def test_images_too_small_for_its_window_have_no_ssim(side: int) -> None:
+    images = torch.rand(60, 1, side, side, generator=torch.Generator().manual_seed(1))
+    found = measure(images[:40], images[:40], images[40:], images[40:])
+    assert (found.ssim, found.ssim_blind) == (None, None)
+    assert found.psnr_db is not None
+    assert found.r2 is not None
+
+
+class TestSignals:
+    def test_they_have_a_share_of_their_variance_and_no_likeness_of_pictures(self) -> None:
+        signals = 50 * noise(0, 90, 2, 16) - 7
+        found = measure(signals[:60], signals[:60], signals[60:], signals[60:], images=False)
+        assert found.r2 > 0.99
+        assert found.distance_correlation == pytest.approx(1.0)
+        assert {found.ssim, found.psnr_db, found.ssim_blind, found.psnr_db_blind} == {None}
+
+    def test_of_noise_nothing_is_got_back(self) -> None:
+        signals = noise(0, 90, 16)
+        found = measure(signals[:60], noise(1, 60, 4), signals[60:], noise(2, 30, 4), images=False)
+        assert found.r2 < 0.05
+
+    def test_where_nothing_varies_no_share_of_it_is_defined(self) -> None:
+        same = torch.ones(8, 3)
+        assert measure(same, same, same, same, images=False).r2 is None
+
+    def test_they_may_have_any_shape_but_must_fit(self) -> None:
+        with pytest.raises(ConfigError, match=r"samples \(N, ...\) with payloads"):
+            measure(noise(0, 9, 3), noise(1, 9, 2), noise(0, 5, 4), noise(1, 5, 2), images=False)
 
 
 def test_it_is_repeatable(scene: Scene) -> None:
@@ -157,8 +206,7 @@ class TestDistanceCorrelation:
         (((20, 144), (20, 3), (5, 144), (5, 3)), "alike but for N"),
         (((20, 1, 12, 12), (20, 0), (5, 1, 12, 12), (5, 0)), "alike but for N"),
         (((20, 1, 12, 12), (20, 3), (1, 1, 12, 12), (1, 3)), "alike but for N"),
-        (((9, 1, 12, 12), (9, 3), (5, 1, 12, 12), (5, 3)), "9 training samples; give at least 10"),
-        (((20, 1, 9, 9), (20, 3), (5, 1, 9, 9), (5, 3)), "at least 11x11"),
+        (((3, 1, 12, 12), (3, 3), (5, 1, 12, 12), (5, 3)), "3 training samples; give at least 4"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...], says: str) -> None:
@@ -174,6 +222,11 @@ def test_values_that_do_not_fit_are_refused(place: int, value: float, says: str)
     given[place].view(-1)[0] = value
     with pytest.raises(ConfigError, match=says):
         measure(*given)
+
+
+def test_under_a_hundred_samples_bound_nothing() -> None:
+    assert Leakage(samples=99).few
+    assert not Leakage(samples=100).few
 
 
 def test_the_record_calls_itself_a_lower_bound() -> None:

@@ -15,7 +15,7 @@ from cloud_worker.build.measure.profile_file import SplitProfile, parse_profile
 from cloud_worker.build.codecs.affine import affine_config
 from cloud_worker.build.measure.profiling import Data, fit_tables, measure, worth_measuring
 from cloud_worker.build.plan.network import LINKS
-from cloud_worker.build.plan.ranking import plan
+from cloud_worker.build.plan.ranking import Constraints, plan
 from schemas.codecs import open_codec
 from schemas.errors import ConfigError
 from tests.cloud_worker.build.profile_models import (
@@ -37,8 +37,8 @@ def test_a_profile_is_complete_and_can_be_planned(made: object) -> None:
     assert profile.has_kl
     assert len(profile.cuts) > 1
     assert all(cut.edge_ms.p50 > 0 and cut.cloud_ms.p50 > 0 for cut in profile.cuts)
-    points = [*profile.cloud_only.points, *(point for cut in profile.cuts for point in cut.points)]
-    assert all(point.encode_ms > 0 and point.decode_ms > 0 and point.leakage is None for point in points)
+    points = profile.points
+    assert all(point.encode_ms > 0 and point.decode_ms > 0 for point in points)
     assert profile.edge_only.quality.kl_nats == pytest.approx(0, abs=1e-9)
     assert len(plan(profile, LINKS["4G"]).ranked) == len(points) + 1
 
@@ -122,20 +122,40 @@ def test_everything_but_the_clock_is_repeatable_and_every_part_is_said() -> None
     assert chosen[0].name in said[1]
 
 
-def test_leakage_when_it_is_asked_for() -> None:
-    graph, every = image_graph()
-    chosen = worth_measuring(every, 1)
-    profile = measure(graph, chosen, image_data(), replace(QUICK, leakage=True))
-    shown = [point.leakage for point in (*profile.cloud_only.points, *profile.cuts[0].points)]
-    assert all(each is not None and each.ssim is not None for each in shown)
-    assert shown[0].distance_correlation > shown[-1].distance_correlation  # type: ignore[union-attr,operator]
-    with pytest.raises(ConfigError, match="images alone"):
-        measure(*_signals(), replace(QUICK, leakage=True))
+def test_every_point_of_images_has_an_ssim_and_the_input_the_highest() -> None:
+    profile = image_profile()
+    leaked = [point.leakage for point in profile.points]
+    assert profile.has_ssim
+    assert {(each.samples, each.held_out) for each in leaked if each} == {(40, 24)}
+    assert all(each is not None and each.ssim is not None for each in leaked)
+    lossless, *others = (each.ssim for each in leaked if each)
+    assert lossless == 1
+    assert all(-1 <= each < 1 for each in others)
+    deepest = profile.cuts[-1].points[-1].leakage
+    assert deepest is not None
+    assert deepest.distance_correlation < leaked[0].distance_correlation  # type: ignore[union-attr,operator]
 
 
-def _signals() -> tuple[object, ...]:
+def test_signals_have_a_share_of_their_variance_and_no_ssim() -> None:
+    profile = signal_profile()
+    assert not profile.has_ssim
+    leaked = [point.leakage for point in profile.points]
+    assert all(each is not None and each.ssim is None and each.r2 is not None for each in leaked)
+    assert leaked[0].r2 == 1  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match="its samples are no images of 11x11 pixels or more"):
+        plan(profile, LINKS["4G"], constraints=Constraints(max_ssim=0.5))
+
+
+@pytest.mark.parametrize("known", [2, 40])
+def test_leakage_is_left_out_when_asked_or_when_there_are_too_few_samples(known: int) -> None:
     graph, every = signal_graph()
-    return graph, worth_measuring(every), signal_data()
+    data = signal_data()
+    few = Data(data.calibration[:known], data.held_out)
+    settings = replace(QUICK, leakage=known < 4)
+    profile = measure(graph, worth_measuring(every, 1), few, settings)
+    assert {point.leakage for point in profile.points} == {None}
+    with pytest.raises(ConfigError, match="its leakage was not measured; measure it again"):
+        plan(profile, LINKS["4G"], constraints=Constraints(max_ssim=0.5))
 
 
 def test_samples_that_do_not_fit_are_refused() -> None:

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from cloud_worker.build.measure.profile_file import SplitProfile
 from cloud_worker.build.plan.candidates import Stages
 from cloud_worker.build.plan.ranking import _FIGURES, Constraints, Objective, Plan, Ranked, plan
-from cloud_worker.build.plan.rows import plan_json, split_of, verdict
-from schemas.errors import BadInputError, PlanError
+from cloud_worker.build.plan.rows import plan_json, row_of, split_of, verdict
+from schemas.errors import BadInputError, ConfigError, PlanError
 from schemas.policy import Prices, Route
 from tests.cloud_worker.build.plan_profiles import ROUND, tiny, tiny_profile
 
@@ -167,6 +167,24 @@ def test_when_nothing_was_measured_it_says_so() -> None:
     with pytest.raises(PlanError, match=r"min_accuracy is 0\.8, which was not measured") as caught:
         plan(SplitProfile.model_validate(profile), ROUND, constraints=Constraints(min_accuracy=0.8))
     assert caught.value.value is None
+
+
+def test_a_limit_on_ssim_needs_a_profile_that_has_some() -> None:
+    profile = tiny()
+    profile["cuts"][0]["points"][0]["leakage"] = None
+    with pytest.raises(ConfigError, match="the profile of tiny cannot be held to it: its leakage was not measured"):
+        plan(SplitProfile.model_validate(profile), ROUND, constraints=Constraints(max_ssim=1))
+
+
+@pytest.mark.parametrize(("samples", "note"), [(99, "leakage of 99 samples bounds nothing"), (100, "")])
+def test_leakage_of_few_samples_says_that_it_bounds_nothing(samples: int, note: str) -> None:
+    profile = tiny()
+    profile["cuts"][0]["points"][0]["leakage"] = {"ssim": 0.3, "distance_correlation": 0.62, "samples": samples}
+    made = plan(SplitProfile.model_validate(profile), ROUND)
+    row = row_of(found(made, 1, "transform"))
+    assert (row.ssim, row.correlation, row.note) == ("0.30", "0.62", note)
+    shipped = next(each for each in plan_json(made)["candidates"] if each["codec"] == "transform")
+    assert shipped["leakage"]["samples"] == samples
 
 
 def test_every_constraint_has_its_figure() -> None:

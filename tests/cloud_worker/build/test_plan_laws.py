@@ -14,7 +14,7 @@ from cloud_worker.build.measure.profile_file import CodingPoint, Quality, SplitP
 from cloud_worker.build.plan.candidates import Candidate, Pricing
 from cloud_worker.build.plan.network import Link
 from cloud_worker.build.plan.ranking import Constraints, Objective, Plan, plan
-from schemas.errors import PlanError
+from schemas.errors import ConfigError, PlanError
 from schemas.policy import Prices, Route
 
 PROFILES = 1000
@@ -133,6 +133,10 @@ def test_it_chooses_as_brute_force_does() -> None:
         link, objective, constraints = some_link(draw), some_objective(draw), some_constraints(draw)
         expected = brute_force(profile, link, objective, constraints)
         kept = {key for key, (_, admissible) in expected.items() if admissible}
+        if constraints.max_ssim is not None and not profile.has_ssim:
+            with pytest.raises(ConfigError, match="leakage was not measured"):
+                planned(profile, link, objective, constraints)
+            continue
         made = planned(profile, link, objective, constraints)
         assert (made is None) == (not kept)
         if made is None:
