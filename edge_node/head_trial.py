@@ -28,9 +28,11 @@ def run_head(bundle: Path, runtime: Runtime, inputs: Path, outputs: Path) -> Non
     """Write what the head makes of the inputs. Raises as `open_head` does, TensorError for inputs of another shape."""
     head = open_head(open_bundle(bundle), runtime)
     found = [head.run(each) for each in np.load(inputs, allow_pickle=False)]
-    logits = [each.logits for each in found if each.logits is not None]
-    made = {"cut": np.stack([each.cut for each in found]), **({"logits": np.stack(logits)} if logits else {})}
-    np.savez(outputs, **made)
+    cuts, logits = np.stack([each.cut for each in found]), [each.logits for each in found if each.logits is not None]
+    if logits:
+        np.savez(outputs, cut=cuts, logits=np.stack(logits))
+    else:
+        np.savez(outputs, cut=cuts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

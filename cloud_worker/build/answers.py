@@ -27,33 +27,40 @@ class Answers:
     mode: Mode
 
 
-def calibrate(
-    full: Tensor, tail: Tensor, exit_logits: Array | None, calibration: Part, promise: Promise, subject: str
-) -> Answers:
-    """Temperatures, and the certificate of the exit, from logits (N, classes) of the calibration samples.
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """Logits (N, classes) of the calibration samples."""
+
+    full: Tensor
+    tail: Tensor
+    """Of what travelled; of the first samples alone, where that is enough."""
+    exit: Array | None
+
+
+def calibrate(said: Said, calibration: Part, promise: Promise, subject: str) -> Answers:
+    """Temperatures, and the certificate of the exit.
 
     With classes the exit is held to them, without to the unsplit model's answers; then temperatures of tail and
-    unsplit model stay 1. `tail` may be of the first samples alone. Even samples fit the exit's temperature, odd ones
-    certify it.
+    unsplit model stay 1. Even samples fit the exit's temperature, odd ones certify it.
     """
     mode: Mode = "agreement" if calibration.targets is None else "labels"
-    reference = full.argmax(1).numpy() if calibration.targets is None else calibration.targets
+    reference = said.full.argmax(1).numpy() if calibration.targets is None else calibration.targets
     known = calibration.targets is not None and len(reference) >= _LEAST_LABELLED
 
     def temperature(logits: Tensor) -> float:
         return temperature_of(logits.numpy(), reference[: len(logits)]) if known else 1.0
 
     found = None
-    if exit_logits is not None:
+    if said.exit is not None:
         even, odd = slice(0, None, 2), slice(1, None, 2)
         found = calibrate_exit(
-            exit_logits[even],
+            said.exit[even],
             reference[even],
-            exit_logits[odd],
+            said.exit[odd],
             reference[odd],
             mode=mode,
             alpha=promise.alpha,
             delta=promise.delta,
             subject=subject,
         )
-    return Answers(temperature(full), temperature(tail), found, mode)
+    return Answers(temperature(said.full), temperature(said.tail), found, mode)

@@ -46,6 +46,8 @@ class BuildOptions:
     rates: tuple[float, ...]
     """What each rate may cost, finest first; see `codecs.rates.harm`."""
     baselines: bool
+    leakage: bool
+    """Whether to measure what operating points show of the samples."""
     fitting: Fitting | None
     promise: Promise
     report: Path | None
@@ -113,9 +115,10 @@ OPTIONS: Final[Table] = {
         file_named, None, "JSON of what was measured of the cuts: planned with if it is there, else written"
     ),
     **PLANNING,
-    "most-samples": Option(whole(16, 1_000_000), "2000", "of --samples, taken evenly; as many of --fit-samples as there are"),
+    "most-samples": Option(whole(16, 1_000_000), "2000", "of --samples, taken evenly; of --fit-samples all"),
     "rates": Option(_rates, "0.01,0.05,0.2", "KL divergence, nats, or half the share of changed classes, of each rate"),
     "baselines": flag("also points through simpler codecs, to compare with"),
+    "no-leakage": flag("do not measure what each operating point shows of the samples, which takes some seconds each"),
     **FITTING,
     **PROMISE,
     "report": Option(file_named, None, "write an HTML page on what was built"),
@@ -144,6 +147,7 @@ def build_options(arguments: argparse.Namespace, environment: Mapping[str, str])
         most_samples=value["most-samples"],
         rates=value["rates"],
         baselines=value["baselines"],
+        leakage=not value["no-leakage"],
         fitting=fitting_of(value),
         promise=promise_of(value),
         report=value["report"],

@@ -74,9 +74,9 @@ def exit_lines(built: Built) -> list[str]:
         else f"not certified ({found.cannot}); the node's policy says how sure is sure enough"
     )
     sure = "none" if tried.sure is None else _answered(tried.sure)
+    worth = f"{_answered(tried.everywhere)} if it answered everywhere"
     return [
-        f"exit: {_answered(tried.everywhere)} if it answered everywhere; sure of {tried.coverage:.1%} at "
-        f"{tried.threshold:.3g}, of these {sure}",
+        f"exit: {worth}; sure of {tried.coverage:.1%} at {tried.threshold:.3g}, of these {sure}",
         f"exit: {told}; calibration error {found.ece_before:.1%}, {found.ece_after:.1%} after temperature scaling",
     ]
 
@@ -119,7 +119,10 @@ def _bytes_of(points: Sequence[Tried]) -> str:
 
 
 def _point(each: Tried, built: Built) -> str:
-    config = " ".join(f"{key}={value}" for key, value in each.point.config.items())
+    config = " ".join(
+        f"{key}=({len(value)} values)" if isinstance(value, (list, tuple)) and len(value) > 1 else f"{key}={value}"
+        for key, value in each.point.config.items()
+    )
     accuracy = "" if each.accuracy is None else f", accuracy {each.accuracy:.1%}"
     what = f"point {each.point.id}: {each.point.part} through {each.point.codec} {config}".rstrip()
     told = f"{what}: {each.bytes_mean:,.0f} bytes, KL {each.kl_nats:.4f}, agreement {each.agreement:.1%}{accuracy}"
@@ -184,8 +187,9 @@ def _dealt(built: Built) -> str:
     samples = built.samples
     learnt = f"{len(samples.learning)} to learn from, " if samples.learning else ""
     return (
-        f"{learnt}{len(samples.calibration)} to calibrate on, {len(samples.held_out)} held out, of which {built.trial.samples} "
-        f"were tried; {samples.repeated} left out because others have the same content. The content's SHA-256 decides."
+        f"{learnt}{len(samples.calibration)} to calibrate on, {len(samples.held_out)} held out, of which "
+        f"{built.trial.samples} were tried; {samples.repeated} left out because others have the same content. The "
+        "content's SHA-256 decides."
     )
 
 

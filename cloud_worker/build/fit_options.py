@@ -49,10 +49,12 @@ def _folder_or_new(text: str) -> Path:
 _PROBABILITY: Final = number(1e-6, 0.5)
 FITTING: Final[Table] = {
     "fit": Option(
-        _folder_or_new, None, "learn a bottleneck and an early exit; progress is kept in this folder, run again to go on"
+        _folder_or_new,
+        None,
+        "learn a bottleneck and an early exit; this folder keeps progress, run again to go on",
     ),
     "fit-samples": Option(Path, None, "folder of samples to learn from; without it a half of --samples"),
-    "fit-targets": Option(Path, None, "text file with the class of each of --fit-samples; else sub-folders are classes"),
+    "fit-targets": Option(Path, None, "text file with each of --fit-samples' class; else sub-folders are classes"),
     "fit-start": Option(Path, None, "fitted.pt of an earlier fit to begin from"),
     "epochs": Option(whole(1, 10_000), "10", "passes over the samples that are learnt from"),
     "batch": Option(whole(2, 65_536), "128", "samples of one step"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +12,14 @@ from cloud_worker.build.codecs.rates import logits_of
 from cloud_worker.build.cut.cuts import Cut, Graph, split
 from cloud_worker.build.cut.macs import macs_of
 from cloud_worker.build.export.heads import HeadTensors, example_of
-from cloud_worker.build.learn.learn import Learnt
+from cloud_worker.build.fit_options import Fitting
+from cloud_worker.build.learn.learn import learn
+from cloud_worker.build.learn.settings import LearnData, LearnSettings, Learnt
+from cloud_worker.build.samples.dealt import Part, SampleSet
 from schemas.errors import ConfigError
 from schemas.tensor import TensorSpec
 
+Say = Callable[[str], None]
 _BATCH = 32
 
 
@@ -48,6 +53,42 @@ class Halves:
         return logits_of(self.tail, cuts)
 
 
+def make_halves(
+    model: nn.Module, graph: Graph, cut: Cut, *, fitting: Fitting | None, samples: SampleSet, say: Say
+) -> Halves:
+    """The model's own halves, or those that are learnt around the cut.
+
+    Raises ConfigError for a cut that is refused, else as `learn` does.
+    """
+    if fitting is None or samples.learning is None:
+        return own_halves(graph, cut)
+    settings = LearnSettings(
+        channels=fitting.channels,
+        epochs=fitting.epochs,
+        batch=fitting.batch,
+        peak_lr=fitting.peak_lr,
+        rate_weight=fitting.rate_weight,
+        flip=fitting.flip,
+        tokens=fitting.tokens,
+        seed=fitting.seed,
+        start=fitting.start,
+    )
+    say(f"learning from {len(samples.learning)} samples, progress in {fitting.folder}")
+    learnt = learn(
+        graph,
+        cut,
+        model,
+        train=_learn_data(samples.learning),
+        validation=_learn_data(samples.calibration),
+        folder=fitting.folder,
+        settings=settings,
+        say=say,
+    )
+    shape = example_of(samples.calibration.inputs), torch.zeros(1, *learnt.spec.shape)
+    macs = _macs(_Joined(learnt.head), shape[0]), _macs(learnt.tail, shape[1])
+    return Halves(learnt.head, learnt.tail, learnt.spec, *macs, learnt)
+
+
 def own_halves(graph: Graph, cut: Cut) -> Halves:
     """The model's own: together they are the model. Raises ConfigError for a cut that is refused."""
     head, tail = split(graph, cut)
@@ -57,11 +98,8 @@ def own_halves(graph: Graph, cut: Cut) -> Halves:
     return Halves(head, tail, cut.spec, cut.macs, full_macs(graph) - cut.macs)
 
 
-def learnt_halves(learnt: Learnt, inputs: Tensor) -> Halves:
-    """Those of a fit; `inputs` float32 (N, ...) give the shape of a sample."""
-    cut = torch.zeros(1, *learnt.spec.shape)
-    macs = (_macs(_Joined(learnt.head), example_of(inputs)), _macs(learnt.tail, cut))
-    return Halves(learnt.head, learnt.tail, learnt.spec, *macs, learnt)
+def _learn_data(part: Part) -> LearnData:
+    return LearnData(part.inputs, None if part.targets is None else torch.from_numpy(part.targets))
 
 
 def full_macs(graph: Graph) -> int:

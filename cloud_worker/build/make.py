@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cloud_worker.build.answers import Answers, calibrate
+from cloud_worker.build.answers import Answers, Said, calibrate
 from cloud_worker.build.build_options import BuildOptions
 from cloud_worker.build.bundle_folder import beside, entries
 from cloud_worker.build.choose import named_cut, no_choice, planned
@@ -22,22 +22,21 @@ from cloud_worker.build.codecs.rates import Rates, cut_rates, input_rates, logit
 from cloud_worker.build.cut.cuts import Cut, Graph, cuts, split
 from cloud_worker.build.export.freeze import weights_digest, write_pt2
 from cloud_worker.build.export.heads import Heads, example_of, export_heads, may_be_head
-from cloud_worker.build.fit_options import Fitting
-from cloud_worker.build.halves import Halves, full_macs, learnt_halves, own_halves
-from cloud_worker.build.learn.learn import learn
-from cloud_worker.build.learn.settings import LearnData, LearnSettings
+from cloud_worker.build.halves import Halves, full_macs, make_halves
 from cloud_worker.build.measure.profile_file import SplitProfile, read_profile, write_profile
 from cloud_worker.build.measure.profiling import Settings, measure, worth_measuring
 from cloud_worker.build.model_source import load_model
 from cloud_worker.build.plan.ranking import Plan, Ranked
-from cloud_worker.build.samples.dealt import Part, SampleSet
+from cloud_worker.build.point_leakage import Dealt, points_leakage, with_leakage
+from cloud_worker.build.samples.dealt import SampleSet
 from cloud_worker.build.samples.taken import take_samples
 from cloud_worker.build.self_test import Trial, try_bundle
 from schemas.bundle import FULL, MANIFEST, TAIL, Manifest, seal
+from schemas.bundle_files import open_bundle
 from schemas.certificate import CERTIFICATE
 from schemas.codecs import open_codec
 from schemas.codecs.tables import pack_tables
-from schemas.tensor import TensorSpec
+from schemas.tensor import Array
 
 Say = Callable[[str], None]
 _MOST_TEMPERED: Final = 1000
@@ -89,15 +88,14 @@ def _build(options: BuildOptions, say: Say) -> Built:
     chosen = _chosen(options, graph, found, say)
     cut = chosen.cut
     say(f"cut {cut.index} after {cut.name}: {cut.elements:,} values, {cut.share:.1%} of the multiply-accumulates")
-    halves = _halves(options.fitting, model, graph, cut, found, say)
+    halves = make_halves(model, graph, cut, fitting=options.fitting, samples=found, say=say)
     say("fitting codec tables, choosing rates")
     sent = halves.run_head(calibration.inputs)
     rates = (_cut_rates(options, chosen, halves, sent.cuts), input_rates(found.spec, calibration.arrays))
     paired = pairing(model, graph, cut, halves)
     whole = logits_of(model, calibration.inputs)
-    answers = calibrate(
-        whole, _arrived(halves, rates[0], sent.cuts), sent.logits, calibration, options.promise, paired
-    )
+    said = Said(whole, _arrived(halves, rates[0], sent.cuts), sent.logits)
+    answers = calibrate(said, calibration, options.promise, paired)
     say("exporting the head")
     heads = export_heads(halves.head, example)
     fields = {
@@ -109,7 +107,7 @@ def _build(options: BuildOptions, say: Say) -> Built:
         "labels": labels,
         "cut": halves.cut.model_dump(),
         "points": numbered(*rates),
-        "exit": answers.exit.exit if answers.exit else None,
+        "exit": answers.exit.exit.model_dump() if answers.exit else None,
         "tail_temperature": answers.tail_temperature,
         "full_temperature": answers.full_temperature,
         "profile": {
@@ -123,44 +121,20 @@ def _build(options: BuildOptions, say: Say) -> Built:
         say("writing the bundle")
         _write(folder, heads, rates, halves, (model, example))
         if answers.exit and answers.exit.certificate:
-            (folder / CERTIFICATE).write_text(answers.exit.certificate.model_dump_json(indent=2) + "\n")
+            (folder / CERTIFICATE).write_bytes(answers.exit.certificate.to_bytes())
         manifest = seal({**fields, "files": entries(folder)})
         _write_manifest(folder, manifest)
         say(f"trying it on {len(found.held_out)} held-out samples")
         trial = try_bundle(folder, model, halves, found.held_out)
         manifest = _with_accuracy(manifest, trial)
+        if options.leakage:
+            say("measuring what each operating point leaks")
+            manifest = _with_leakage(folder, manifest, sent.cuts, halves, found)
         _write_manifest(folder, manifest)
     return Built(manifest, chosen, found, halves, heads, rates, answers, trial)
 
 
-def _halves(
-    fitting: Fitting | None, model: nn.Module, graph: Graph, cut: Cut, samples: SampleSet, say: Say
-) -> Halves:
-    """The model's own, or those that are learnt around the cut."""
-    if fitting is None or samples.learning is None:
-        return own_halves(graph, cut)
-    settings = LearnSettings(
-        channels=fitting.channels,
-        epochs=fitting.epochs,
-        batch=fitting.batch,
-        peak_lr=fitting.peak_lr,
-        rate_weight=fitting.rate_weight,
-        flip=fitting.flip,
-        tokens=fitting.tokens,
-        seed=fitting.seed,
-        start=fitting.start,
-    )
-    say(f"learning from {len(samples.learning)} samples, progress in {fitting.folder}")
-    data = (_learn_data(samples.learning), _learn_data(samples.calibration))
-    learnt = learn(graph, cut, model, *data, settings, fitting.folder, say)
-    return learnt_halves(learnt, samples.calibration.inputs)
-
-
-def _learn_data(part: Part) -> LearnData:
-    return LearnData(part.inputs, None if part.targets is None else torch.from_numpy(part.targets))
-
-
-def _cut_rates(options: BuildOptions, chosen: Chosen, halves: Halves, sent: np.ndarray) -> Rates:
+def _cut_rates(options: BuildOptions, chosen: Chosen, halves: Halves, sent: Array) -> Rates:
     wanted = chosen.best.candidate.point if chosen.best and halves.learnt is None else None
     level = wanted.config.get("level") if wanted and wanted.codec == "transform" else None
     return cut_rates(
@@ -172,7 +146,7 @@ def _cut_rates(options: BuildOptions, chosen: Chosen, halves: Halves, sent: np.n
     )
 
 
-def _arrived(halves: Halves, rates: Rates, sent: np.ndarray) -> Tensor:
+def _arrived(halves: Halves, rates: Rates, sent: Array) -> Tensor:
     """The tail's logits of some calibration samples that travelled at the finest rate."""
     point = rates.points[0]
     tables = rates.tables[point["tables"]] if point["tables"] else None
@@ -239,6 +213,14 @@ def _with_accuracy(manifest: Manifest, trial: Trial) -> Manifest:
         "full_accuracy": trial.full_accuracy,
     }
     return manifest.model_copy(update={"profile": manifest.profile.model_copy(update=measured)})
+
+
+def _with_leakage(folder: Path, manifest: Manifest, sent: Array, halves: Halves, samples: SampleSet) -> Manifest:
+    """Its attacker is fitted to calibration samples and measured on held-out ones."""
+    calibration, held_out = samples.calibration, samples.held_out
+    cuts = Dealt(sent, halves.run_head(held_out.inputs).cuts)
+    codecs = open_bundle(folder).codecs()
+    return with_leakage(manifest, points_leakage(manifest, codecs, cuts, Dealt(calibration.arrays, held_out.arrays)))
 
 
 @contextmanager

@@ -24,8 +24,8 @@ WANTED: Final = (0.01, 0.05, 0.2)
 _LEVELS: Final = tuple(range(FINEST, 25))
 _HALF_OCTAVES: Final = tuple(range(-16, 17))
 _APART: Final = 2
-_TRIED: Final = 64
-"""Calibration samples on which rates are chosen."""
+_TRIED, _TRIED_SMALL, _SMALL = 64, 256, 1024
+"""Calibration samples on which rates are chosen; more where a sample has no more values than that."""
 _MOST_GRADIENTS: Final = 1 << 25
 _MOST_DRAWS: Final = 8
 _BATCH: Final = 32
@@ -65,16 +65,16 @@ def cut_rates(
     """
     spec = TensorSpec(dtype="float32", shape=tuple(cuts.shape[1:]))
     felt = _gradients(tail, cuts)
-    fitted, tried = cuts[: len(felt)], cuts[:_TRIED]
+    fitted, tried = cuts[: len(felt)], cuts[: _TRIED_SMALL if cuts[0].numel() <= _SMALL else _TRIED]
     rows: list[_Row] = []
     tables: dict[str, Tables] = {}
     is_map = len(spec.shape) == _AXES
     if is_map:
         tables[TABLES] = fit_transform.fit(fitted, felt)
-        configs = _levels(tail, tried, spec, tables[TABLES], limits, wanted_level)
+        configs = _levels(tail, tried, tables[TABLES], limits, wanted_level)
         rows = [("transform", config, TABLES) for config in configs]
     if baselines or not is_map:
-        wanted = limits[:1] if is_map else limits
+        wanted = limits[len(limits) // 2 :][:1] if is_map else limits
         steps = _steps(tail, tried, fitted, felt, wanted)
         file = LEVEL_TABLES if is_map else TABLES
         tables[file] = fit_bottleneck.fit(fitted.numpy(), steps)
@@ -148,10 +148,10 @@ class _First(nn.Module):
 
 
 def _levels(
-    tail: nn.Module, cuts: Tensor, spec: TensorSpec, tables: Tables, limits: Sequence[float], wanted: int | None
+    tail: nn.Module, cuts: Tensor, tables: Tables, limits: Sequence[float], wanted: int | None
 ) -> list[dict[str, Any]]:
     whole = logits_of(tail, cuts)
-    codecs = dict(_opened(spec, tables))
+    codecs = dict(_opened(TensorSpec(dtype="float32", shape=tuple(cuts.shape[1:])), tables))
 
     def cost(level: int) -> float:
         return harm(whole, logits_of(tail, _travelled(codecs[level], cuts)))
@@ -195,9 +195,7 @@ def _steps(tail: nn.Module, tried: Tensor, fitted: Tensor, felt: Tensor, limits:
     return np.stack([steps_at(each).numpy() for each in coarsest(_HALF_OCTAVES, cost, limits)])
 
 
-def coarsest(
-    candidates: Sequence[int], cost: Callable[[int], float], limits: Sequence[float] = WANTED
-) -> list[int]:
+def coarsest(candidates: Sequence[int], cost: Callable[[int], float], limits: Sequence[float] = WANTED) -> list[int]:
     """For each limit, ascending, the largest candidate, ascending, up to which no cost is over it.
 
     The rates are two candidates apart or more, the finer ones where need be finer than they must; where even the first

@@ -81,9 +81,7 @@ def deal(
         parts[sum(place >= limit for limit in (shares[0], sum(shares)))].append(index)
     _check_parts([len(part) for part in parts], learning=learning)
     made = [_part([samples[index] for index in part], preprocess, _picked(targets, part)) for part in parts if part]
-    return SampleSet(
-        spec, preprocess, made[-2], made[-1], len(samples) - len(of_digest), made[0] if learning else None
-    )
+    return SampleSet(spec, preprocess, made[-2], made[-1], len(samples) - len(of_digest), made[0] if learning else None)
 
 
 def learning_part(samples: Sequence[Sample], dealt: SampleSet, targets: Sequence[int] | None) -> Part:

@@ -14,6 +14,7 @@ from cloud_worker.__main__ import main
 from cloud_worker.build import make, verb_build
 from cloud_worker.build.cut.cuts import Graph, cuts
 from cloud_worker.build.export import heads
+from cloud_worker.build.halves import own_halves
 from schemas.bundle_files import Bundle, open_bundle
 from tests.cloud_worker.build.newcomer import CLASSES, signals, write_images, write_models
 from tests.cloud_worker.build.newcomer import build as run_build
@@ -108,7 +109,7 @@ def test_another_cut_of_the_same_shape_is_another_pair(here: Path) -> None:
     graph = Graph.trace(model, torch.zeros(1, 3, 16, 16))
     same = [cut for cut in cuts(graph) if cut.name.startswith("stem")]
     assert len({cut.spec for cut in same}) == 1 < len(same)
-    assert len({make.pairing(model, graph, cut) for cut in same}) == len(same)
+    assert len({make.pairing(model, graph, cut, own_halves(graph, cut)) for cut in same}) == len(same)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from cloud_worker.build.codecs.affine import affine_config
 from cloud_worker.build.cut.cuts import split
 from cloud_worker.build.measure.levels import EVALUATIONS, levels_for
 from cloud_worker.build.measure.net import run
 from cloud_worker.build.measure.profile_file import SplitProfile, parse_profile
-from cloud_worker.build.codecs.affine import affine_config
 from cloud_worker.build.measure.profiling import Data, fit_tables, measure, worth_measuring
 from cloud_worker.build.plan.network import LINKS
 from cloud_worker.build.plan.ranking import Constraints, plan
