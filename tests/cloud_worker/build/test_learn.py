@@ -74,7 +74,7 @@ def test_without_labels_the_pair_comes_to_answer_as_the_unsplit_model(tmp_path: 
     ("make", "name", "shape"), [(signal_net, "0", (2, 32)), (vector_net, "0", (6,)), (token_net, "embed", (10, 6))]
 )
 def test_signals_vectors_and_tokens_are_learnt_too(
-    make: type, name: str, shape: tuple[int, ...], tmp_path: Path
+    make: Callable[[], nn.Module], name: str, shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     found = known(make, name, *shape)
     data = LearnData(torch.randn(FEW, *shape, generator=torch.Generator().manual_seed(0)))

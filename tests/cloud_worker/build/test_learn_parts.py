@@ -97,8 +97,7 @@ def test_the_head_runs_in_numpy_and_gives_the_same(kind: str) -> None:
 def test_the_tail_is_exported_for_any_number_of_samples(kind: str, tmp_path: Path) -> None:
     _, pair = pair_of(kind)
     z = torch.randn(5, *pair.spec.shape, generator=torch.Generator().manual_seed(4))
-    tail = folded(pair.tail) if kind == "image" else pair.tail
-    write_pt2(tail, torch.zeros(1, *pair.spec.shape), tmp_path / "tail.pt2")
+    write_pt2(folded(pair.tail), torch.zeros(1, *pair.spec.shape), tmp_path / "tail.pt2")
     with torch.inference_mode():
         np.testing.assert_allclose(run_pt2(tmp_path / "tail.pt2", z), pair.tail(z).numpy(), atol=1e-4)
 
