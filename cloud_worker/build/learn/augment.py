@@ -53,4 +53,4 @@ def moved(inputs: Tensor, rng: torch.Generator, *, flip: bool) -> Tensor:
         turned = torch.rand(count, 1, generator=rng) < _HALF
         columns = torch.where(turned, columns.flip(1), columns)
     found = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return found.permute(0, 3, 1, 2)
+    return found.permute(0, 3, 1, 2).contiguous()  # a traced graph takes no other layout

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,7 +82,7 @@ def learn(
             write_fitted(path, best, of, settings)
             (folder / LAST).unlink(missing_ok=True)
         settings = load_fitted(path, pair, of)
-        found = _Judge(teacher, validation, settings.batch)(pair)
+        found = _Judge(teacher, validation, settings.batch)(pair.eval())
     return Learnt(pair.head, pair.tail, pair.spec, settings, found)
 
 
@@ -107,8 +106,6 @@ class _Fit:
         if settings.start is not None:
             load_fitted(settings.start, pair, None)
             run["start"] = weights_digest(head=pair.head, tail=pair.tail)
-        if train.inputs.dim() == _IMAGE:
-            pair = copy.deepcopy(pair).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         plan = Plan(settings.epochs, settings.peak_lr, settings.batch)
         self.state = State(pair, plan, len(train.inputs), settings.seed, slow=list(pair.copied()), pace=COPIED_PACE)
         self._says: dict[str, Any] = {**of, **run}

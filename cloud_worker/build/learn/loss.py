@@ -20,7 +20,6 @@ HARD_WEIGHT: Final = 0.5
 """Of the targets against the unsplit model's answers."""
 CUT_WEIGHT: Final = 1.0
 """Of the decoder's error, as a share of the cut's variance, in the first step; 0 in the last."""
-_IMAGE: Final = 4
 
 
 class Teacher(NamedTuple):
@@ -63,11 +62,7 @@ class Distillation:
         return total
 
     def _batch(self, step: Step) -> Mixture:
-        inputs = moved(self.data.inputs[step.rows], step.rng, flip=self.settings.flip)
-        batch = mixed(inputs, step.rng)
-        if inputs.dim() != _IMAGE:
-            return batch
-        return batch._replace(inputs=batch.inputs.contiguous(memory_format=torch.channels_last))
+        return mixed(moved(self.data.inputs[step.rows], step.rng, flip=self.settings.flip), step.rng)
 
     def _soft(self, answers: tuple[Tensor, Tensor], wanted: Tensor) -> Tensor:
         heat = self.settings.softening
