@@ -29,6 +29,7 @@ from edge_node.tally import Tally
 from edge_node.uplink import Uplink
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.errors import LinkError, WireError
+from schemas.exit_gauges import exit_gauges
 from schemas.messages import Outcome, PresenceState, Stats
 from schemas.policy import PrivacyLevel
 from schemas.tensor import Array
@@ -190,9 +191,12 @@ class EdgeNode:
         troubles = {} if self.uplink is None else self.uplink.counters()
         if self._presences is not None:
             troubles["presences_dropped"] = self._presences.statistics().dropped
-        gauges = {} if self.uplink is None else self.uplink.gauges()
-        head_ms = self._orchestrator.estimates.head_ms.value
-        return self._tally.stats(self.config.node_id, troubles, {"head_ms": head_ms, **gauges})
+        gauges = {"head_ms": self._orchestrator.estimates.head_ms.value}
+        if self.uplink is not None:
+            gauges |= self.uplink.gauges()
+        if self.bar is not None:
+            gauges |= exit_gauges(self.bar.threshold, self.bar.certificate)
+        return self._tally.stats(self.config.node_id, troubles, gauges)
 
     async def _publish(self, outcome: Outcome) -> None:
         if not self.config.publish_outcomes or self._bus is None or outcome.privacy is PrivacyLevel.RESTRICTED:

@@ -138,8 +138,9 @@ class EdgeCloudOrchestrator:
         """Whether an EDGE_ONLY answer is worth a check: below a certified threshold, else below the policy's."""
         if local is None:
             return True
-        certified = local.bar.certified
-        return not local.sure if certified else local.confidence < self.router.policy.confidence_threshold
+        if local.bar.certificate is not None:
+            return not local.sure
+        return local.confidence < self.router.policy.confidence_threshold
 
     def _may_escalate(self, decision: Decision, request: Request, state: RouterState) -> bool:
         """Whether an EDGE_ONLY answer may be checked with the cloud: by choice of the scores, within the limits."""

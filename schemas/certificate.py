@@ -100,9 +100,7 @@ class Certificate(Record):
     @property
     def promise(self) -> str:
         """What is promised, in words; without a word on the threshold."""
-        wrong = "wrong" if self.mode == "labels" else "other than the cloud's"
-        sure = f"{100 * (1 - self.delta):.6g} % confidence ({self.mode})"
-        return f"at most {100 * self.alpha:.6g} % {wrong} among its sure answers, with {sure}"
+        return promise_of(self.alpha, self.delta, self.mode)
 
     def to_bytes(self) -> bytes:
         """The file: JSON, a line for each field."""
@@ -155,6 +153,13 @@ class Certificate(Record):
         if index not in proven(self.tested, self.grid, self.starts, self.alpha, self.delta, rounding=_ROUNDING):
             msg = f"the tests do not prove threshold {self.threshold:g}; certify again"
             raise ValueError(msg)
+
+
+def promise_of(alpha: float, delta: float, mode: Mode) -> str:
+    """What a certificate promises of an exit, in words."""
+    wrong = "wrong" if mode == "labels" else "other than the cloud's"
+    sure = f"{100 * (1 - delta):.6g} % confidence ({mode})"
+    return f"at most {100 * alpha:.6g} % {wrong} among its sure answers, with {sure}"
 
 
 def proven(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from schemas.exit_gauges import PREFIX, exit_words
 from schemas.messages import Answer, DeadLetter, Outcome, Presence, Reply, Served, Stats, Status, Work
 
 SHORT: Final = 8
@@ -40,10 +41,11 @@ def of_presence(presence: Presence) -> str:
 
 
 def of_stats(stats: Stats) -> str:
-    """Uptime, counters that are not 0, gauges."""
+    """Uptime, counters that are not 0, gauges, and what a node's early exit promises."""
     counters = _few((f"{name} {count}" for name, count in stats.counters.items() if count), _SHOWN)
-    gauges = _few((f"{name} {value:.4g}" for name, value in stats.gauges.items()), _SHOWN)
-    parts = [f"up {duration(stats.uptime_s)}", counters, gauges]
+    shown = [(name, value) for name, value in stats.gauges.items() if not name.startswith(PREFIX)]
+    gauges = _few((f"{name} {value:.4g}" for name, value in shown), _SHOWN)
+    parts = [f"up {duration(stats.uptime_s)}", counters, gauges, exit_words(stats.gauges)]
     return "; ".join(part for part in parts if part)
 
 

@@ -24,6 +24,7 @@ from cloud_worker.tails import load_tail
 from cloud_worker.worker import Worker, served
 from schemas import messages, wire
 from schemas.bundle import Exit, FileEntry, Manifest, OperatingPoint, Profile, canonical_json, parse_manifest
+from schemas.certificate import Certificate
 from schemas.codecs import CODECS, open_codec
 from schemas.codecs.tables import pack_tables
 from schemas.messages import PresenceState, Status
@@ -47,6 +48,7 @@ MANIFEST = parse_manifest(BLOCKS["json", "manifest"].encode())
 MODELS: list[type[BaseModel]] = [
     messages.Answer, messages.Presence, messages.Served, messages.Stats, messages.DeadLetter, messages.Outcome,
     messages.Scores, messages.StageTimes, Manifest, OperatingPoint, Exit, Profile, FileEntry, TensorSpec, Preprocess,
+    Certificate,
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from broker.fleet.words import of_stats
 from cloud_worker.tails import NoOpTail
 from edge_node.bar import Bar, bar_of
 from edge_node.node import EdgeNode, NodeConfig
@@ -19,14 +21,16 @@ from schemas.bundle import MANIFEST, Exit
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.certificate import CERTIFICATE, Certificate
 from schemas.errors import BundleError, MissingFileError
-from schemas.messages import Outcome
+from schemas.messages import Outcome, Stats
 from schemas.policy import PrivacyLevel, Route, TaskRoutingPolicy
+from schemas.wire import decode_map, encode_map
 from tests.bundles import make_bundle, samples, tiny_manifest
 from tests.edge_node.commands import run
 from tests.edge_node.node_stage import EDGE, HYBRID, PRIVATE, staged
 from tests.virtual_time import run_virtually
 
 PROMISE = "at most 2 % wrong among its sure answers, with 95 % confidence (labels)"
+PROMISE_WITHOUT_LABELS = "at most 2 % other than the cloud's among its sure answers, with 95 % confidence (agreement)"
 LOW = 0.26
 """Any sample of the tiny pair is this sure: the most probable of four labels has more than a quarter."""
 
@@ -114,7 +118,7 @@ POLICY = TaskRoutingPolicy(confidence_threshold=0.7)
         (
             Exit(temperature=1, threshold=0.9, coverage=1, certified=True),
             certificate(0.9),
-            Bar(0.9, "certificate", PROMISE),
+            Bar(0.9, "certificate", certificate(0.9)),
             f"certified: {PROMISE}; sure from 0.9 on",
         ),
         (
@@ -135,6 +139,24 @@ def test_a_node_without_an_exit_says_so(tmp_path: Path) -> None:
     node = EdgeNode(make_bundle(tmp_path, fields={"exit": None}), NodeConfig("cam-1"))
     assert node.bar is None
     assert _ready(node).endswith(" exit=none")
+
+
+@pytest.mark.parametrize(
+    ("exit_", "words"),
+    [
+        (None, ""),
+        ({"temperature": 1.0}, "; exit not certified; sure from 0.85 on"),
+        ({"temperature": 1.0, "threshold": 0.905, "coverage": 0.7}, "; exit not certified; sure from 0.905 on"),
+    ],
+)
+def test_whoever_watches_the_fleet_reads_it_in_the_stats(tmp_path: Path, exit_: Any, words: str) -> None:
+    node = EdgeNode(make_bundle(tmp_path / "plain", fields={"exit": exit_}), NodeConfig("cam-1"))
+    assert re.fullmatch(rf"up 0 s; head_ms 5{re.escape(words)}", of_stats(node.statistics()))
+    for mode, promise in (("labels", PROMISE), ("agreement", PROMISE_WITHOUT_LABELS)):
+        issued = certificate(0.9, mode=mode)
+        node = EdgeNode(certified(tmp_path / mode, issued), NodeConfig("cam-1"))
+        said = of_stats(decode_map(Stats, encode_map(node.statistics())))
+        assert said.endswith(f"; exit certified: {promise}; sure from 0.9 on")
 
 
 async def test_the_command_says_at_the_start_what_is_promised(tmp_path: Path) -> None:
