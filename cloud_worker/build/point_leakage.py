@@ -115,7 +115,7 @@ def _through(codec: Codec, tensors: Array) -> Array:
 
 
 def _tensor(arrays: Array) -> Tensor:
-    return torch.from_numpy(arrays.astype(np.float32))
+    return torch.from_numpy(arrays.astype(np.float32, copy=False))
 
 
 def _is_image(samples: Array) -> bool:
