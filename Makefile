@@ -36,7 +36,7 @@ check: install
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.bench
-	@for name in overhead roundtrip footprint failover kpi plan entropy fuzz certificate ablation rate; do \
+	@for name in overhead roundtrip footprint failover kpi plan entropy fuzz certificate leakage ablation rate; do \
 		$(BIN)/python -m benchmarks $$name || exit 1; done
 
 install: $(VENV)/.installed

@@ -21,6 +21,7 @@ BENCHMARKS = {
     "footprint": "memory and start-up time of an edge process",
     "fuzz": "a million damaged payloads through every codec: no crash, no hang, no allocation over the bound",
     "kpi": "latency, bytes, cost and accuracy of each mode over an emulated mobile link",
+    "leakage": "what each operating point of the Fashion-MNIST bundle shows of the image, at least",
     "overhead": "bytes of an inference beyond the compressed tensor",
     "plan": "planning a stored profile again for another link",
     "rate": "bytes on the wire against fidelity: every cut and codec beside image files of the input",

@@ -1,7 +1,8 @@
 """What operating points leak: the attacker of `leakage` on payloads as a worker decodes them, at bounded cost.
 
-At most 400 samples to fit the attacker to and 200 to measure it on, spread evenly; images brought to 32x32 pixels at
-most, other samples to 4,096 of their values. A few seconds a point, most of it for large tensors.
+At most 400 samples to fit the attacker to and 200 to measure it on, unless said otherwise, spread evenly; images
+brought to 32x32 pixels at most, other samples to 4,096 of their values. All points of a model get the same number, so
+that they compare. A few seconds a point, most of it for large tensors.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from schemas.errors import ConfigError
 from schemas.leakage import Leakage
 from schemas.tensor import Array
 
-MOST_FITTED: Final = 400
-MOST_HELD_OUT: Final = 200
+MOST: Final = (400, 200)
+"""Samples that an attacker is fitted to, and those that it is measured on."""
 _SIDE: Final = 32
 _VALUES: Final = 4096
 _LEAST_HELD_OUT: Final = 2
@@ -40,7 +41,9 @@ class Dealt(NamedTuple):
     """(M, ...)"""
 
 
-def point_leakage(codec: Codec, tensors: Dealt, samples: Dealt, *, seed: int = 0) -> Leakage | None:
+def point_leakage(
+    codec: Codec, tensors: Dealt, samples: Dealt, *, most: tuple[int, int] = MOST, seed: int = 0
+) -> Leakage | None:
     """What the codec's payloads show of the samples; None for fewer than 4 calibration or 2 held-out samples.
 
     `tensors` is what is encoded, sample by sample: the cut's activations, or the samples themselves. `samples` are as
@@ -48,14 +51,14 @@ def point_leakage(codec: Codec, tensors: Dealt, samples: Dealt, *, seed: int = 0
     payloads decode to arrays like the samples, these are looked at as they are, too, so that a lossless codec of the
     input has an SSIM of exactly 1.
 
-    Under 100 calibration samples the figures bound nothing; `samples` in the record says so. Raises ConfigError for
-    tensors and samples that are not equally many, and for what is not finite.
+    `most` is how many of both parts are used. Under 100 calibration samples the figures bound nothing; `samples` in the
+    record says so. Raises ConfigError for tensors and samples that are not equally many, and for what is not finite.
     """
     _check_paired(tensors, samples)
     if len(samples.calibration) < LEAST or len(samples.held_out) < _LEAST_HELD_OUT:
         return None
-    originals = _few(samples)
-    arrived = Dealt(*(_through(codec, part) for part in _few(tensors)))
+    originals = _few(samples, most)
+    arrived = Dealt(*(_through(codec, part) for part in _few(tensors, most)))
     known, unseen = (_seen(part) for part in originals)
     alike = arrived.held_out.dtype == originals.held_out.dtype and arrived.held_out.shape == originals.held_out.shape
     found = measure(
@@ -97,8 +100,8 @@ def _check_paired(tensors: Dealt, samples: Dealt) -> None:
         raise ConfigError(msg)
 
 
-def _few(dealt: Dealt) -> Dealt:
-    return Dealt(_evenly(dealt.calibration, MOST_FITTED), _evenly(dealt.held_out, MOST_HELD_OUT))
+def _few(dealt: Dealt, most: tuple[int, int]) -> Dealt:
+    return Dealt(*(_evenly(part, count) for part, count in zip(dealt, most, strict=True)))
 
 
 def _evenly(samples: Array, most: int) -> Array:
@@ -112,7 +115,7 @@ def _through(codec: Codec, tensors: Array) -> Array:
 
 
 def _tensor(arrays: Array) -> Tensor:
-    return torch.from_numpy(arrays.astype(np.float32))
+    return torch.from_numpy(arrays.astype(np.float32, copy=False))
 
 
 def _is_image(samples: Array) -> bool:

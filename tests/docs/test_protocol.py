@@ -27,6 +27,7 @@ from schemas.bundle import Exit, FileEntry, Manifest, OperatingPoint, Profile, c
 from schemas.certificate import Certificate
 from schemas.codecs import CODECS, open_codec
 from schemas.codecs.tables import pack_tables
+from schemas.leakage import Leakage
 from schemas.messages import PresenceState, Status
 from schemas.policy import PrivacyLevel, Route
 from schemas.preprocess import Preprocess
@@ -47,8 +48,8 @@ HEX = {name: text for (kind, name), text in BLOCKS.items() if kind == "hex"}
 MANIFEST = parse_manifest(BLOCKS["json", "manifest"].encode())
 MODELS: list[type[BaseModel]] = [
     messages.Answer, messages.Presence, messages.Served, messages.Stats, messages.DeadLetter, messages.Outcome,
-    messages.Scores, messages.StageTimes, Manifest, OperatingPoint, Exit, Profile, FileEntry, TensorSpec, Preprocess,
-    Certificate,
+    messages.Scores, messages.StageTimes, Manifest, OperatingPoint, Leakage, Exit, Profile, FileEntry, TensorSpec,
+    Preprocess, Certificate,
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from edge_node.__main__ import main
 from edge_node.node import NodeConfig, announcer_of
 from schemas.bundle_files import Bundle
 from schemas.topics import Topics
-from tests.bundles import make_bundle, samples
+from tests.bundles import make_bundle, samples, tiny_manifest
 from tests.edge_node.commands import LIMIT_S, finish, run, started
 
 NOT_AUTHORIZED = b"\x20\x03\x00\x87\x00"
@@ -87,6 +87,7 @@ async def test_paths_that_are_not_there(tiny: Bundle, array: Path) -> None:
         (["--deadline-ms", "0"], "--deadline-ms"),
         (["--count", "-1"], "--count"),
         (["--id", "a/b"], "node id 'a/b' cannot be a topic level"),
+        (["--max-ssim", "1.1"], "--max-ssim: '1.1' is not a number from 0 to 1"),
         (["--route", "moon"], "none of auto, edge, cloud, hybrid"),
     ],
 )
@@ -137,6 +138,21 @@ async def test_a_broker_without_workers_is_said_to_be_one(tiny: Bundle, array: P
         ended = await run("--bundle", tiny.path, "--source", array, "--broker", broker.url)
     assert ended.code == 0
     assert "WARNING edge_node.stream: no live worker serves tiny 1.0 with this interface; answering" in ended.err
+
+
+async def test_a_limit_on_ssim_that_few_samples_vouch_for_is_said_to_be_none(tmp_path: Path, array: Path) -> None:
+    point = tiny_manifest().points[0].model_dump()
+    points = [
+        {**point, "id": number, "leakage": {"ssim": ssim, "samples": count}}
+        for number, (ssim, count) in enumerate([(0.2, 40), (0.2, 400), (0.9, 40)])
+    ]
+    bundle = make_bundle(tmp_path, fields={"points": points})
+    options = ("--bundle", bundle.path, "--source", array)
+    limited, free = await asyncio.gather(run(*options, "--max-ssim", "0.5"), run(*options))
+    assert (limited.code, free.code) == (0, 0)
+    (line,) = [line for line in limited.err.splitlines() if "bounds nothing" in line]
+    assert "point 0 is within --max-ssim, but its SSIM was measured with 40 samples" in line
+    assert "max-ssim" not in free.err
 
 
 @asynccontextmanager

@@ -174,6 +174,18 @@ GOOD = RouterState(
         (Request(deadline_ms=10), replace(GOOD, has_exit=False), Route.CLOUD_ONLY, "edge preference"),
         (Request(max_cost=1e-6), replace(GOOD, has_exit=False), Route.FALLBACK_EDGE, "would cost"),
         (Request(), replace(GOOD, cloud=None), Route.HYBRID_SPLIT, "cloud_only is not open"),
+        (
+            Request(),
+            replace(GOOD, cloud=None, withheld={Route.CLOUD_ONLY: "it shows too much"}),
+            Route.HYBRID_SPLIT,
+            "cloud_only is not open (it shows too much)",
+        ),
+        (
+            Request(deadline_ms=10),
+            replace(GOOD, cloud=None, withheld={Route.CLOUD_ONLY: "it shows too much"}),
+            Route.EDGE_ONLY,
+            "cloud_only is withheld: it shows too much; hybrid_split would take 20 ms of 10",
+        ),
     ],
 )
 def test_examples(request_: Request, state: RouterState, expected: Route, words: str) -> None:

@@ -66,13 +66,13 @@ def test_a_smaller_cut_at_fewer_bits_leaks_less() -> None:
     assert ssims[0] > ssims[-1] + 0.1
 
 
-def test_many_large_samples_are_taken_evenly_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_FITTED", 20)
-    monkeypatch.setattr(module, "MOST_HELD_OUT", 10)
-    large = [np.kron(part, np.ones((1, 4, 4, 3), np.uint8)) for part in IMAGES]
-    leakage = found(input_codec((64, 64, 3), format="webp", quality=50), Dealt(*large), Dealt(*large))
+def test_many_large_samples_are_taken_evenly_and_made_small() -> None:
+    large = Dealt(*(np.kron(part, np.ones((1, 4, 4, 3), np.uint8)) for part in IMAGES))
+    codec = input_codec((64, 64, 3), format="webp", quality=50)
+    leakage = point_leakage(codec, large, large, most=(20, 10))
+    assert leakage is not None
     assert (leakage.samples, leakage.held_out) == (20, 10)
-    assert module._seen(large[0]).shape == (160, 3, 32, 32)
+    assert module._seen(large.calibration).shape == (160, 3, 32, 32)
     assert module._evenly(np.arange(60), 10).tolist() == list(range(0, 60, 6))
 
 
