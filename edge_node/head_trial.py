@@ -1,6 +1,6 @@
 """Runs a bundle's head on stored inputs, for whoever builds the bundle and may not load an edge runtime itself.
 
-    python -m edge_node.head_trial BUNDLE tflite|numpy INPUTS.npy CUTS.npy
+    python -m edge_node.head_trial BUNDLE tflite|int8|numpy INPUTS.npy CUTS.npy
 
 INPUTS is float32 (N, ...), preprocessed; CUTS becomes float32 (N, *cut). Exit code 2, and one line, for what is wrong.
 """
@@ -20,7 +20,7 @@ from edge_node.heads import Runtime, open_head
 from schemas.bundle_files import open_bundle
 from schemas.errors import SplitbusError
 
-_RUNTIMES: Final[tuple[Runtime, ...]] = ("tflite", "numpy")
+_RUNTIMES: Final[tuple[Runtime, ...]] = ("tflite", "int8", "numpy")
 
 
 def run_head(bundle: Path, runtime: Runtime, inputs: Path, cuts: Path) -> None:

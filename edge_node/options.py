@@ -32,7 +32,9 @@ OPTIONS: Final[dict[str, Option]] = {
     "privacy": Option(PrivacyLevel, "public", ", ".join(PrivacyLevel)),
     "deadline-ms": Option(number(1, 3_600_000), "1000", "when each answer is due"),
     "max-cost": Option(number(0, 1e6), None, "most US dollars that one inference may cost"),
-    "runtime": Option(one_of("auto", "tflite", "numpy"), "auto", "what runs the head: auto, tflite, numpy"),
+    "runtime": Option(
+        one_of("auto", "tflite", "int8", "numpy"), "auto", "what runs the head: auto, tflite, int8, numpy"
+    ),
     "work-qos": Option(whole(0, 1), "0", "QoS of frames and replies"),
     "concurrency": Option(whole(1, 1024), "1", "samples in flight at once"),
     "rate": Option(number(1e-3, 1e6), None, "most samples a second"),

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from broker.options import Option, Table, one_of, read_options
+from broker.options import Option, Table, flag, one_of, read_options
 from cloud_worker.build.plan.options import PLANNING, Planning, file_named, planning_of
 from schemas.errors import ConfigError
 from schemas.preprocess import Preprocess
@@ -41,6 +41,8 @@ class BuildOptions:
     profile: Path | None
     planning: Planning
     report: Path | None
+    int8: bool
+    """Whether to add an int8 TFLite head."""
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -97,6 +99,7 @@ OPTIONS: Final[Table] = {
         file_named, None, "JSON of what was measured of the cuts: planned with if it is there, else written"
     ),
     **PLANNING,
+    "int8": flag("add an int8 TFLite head, calibrated on the samples; edge-node runs it with --runtime int8"),
     "report": Option(file_named, None, "write an HTML page on what was built"),
 }
 
@@ -121,6 +124,7 @@ def build_options(arguments: argparse.Namespace, environment: Mapping[str, str])
         profile=value["profile"],
         planning=planning_of(value),
         report=value["report"],
+        int8=value["int8"],
     )
 
 

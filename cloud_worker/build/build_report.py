@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from cloud_worker.build.build_options import BuildOptions
+from cloud_worker.build.int8_trial import Int8Tried
 from cloud_worker.build.make import Built, Chosen
 from cloud_worker.build.plan.html import STYLE, page
 from cloud_worker.build.plan.rows import link_text
 from cloud_worker.build.samples.files import IMAGES
 from cloud_worker.build.self_test import Tried
+from schemas.bundle import HEAD_INT8
 
 _AGREES: Final = 0.95
 """Agreement at which sizes are compared."""
@@ -39,6 +41,7 @@ def _facts(built: Built, options: BuildOptions) -> list[str]:
         f"cut {cut.index} after {cut.name}: {cut.spec} crosses, {cut.share:.1%} of the multiply-accumulates are edge's",
         f"why there: {_why(built.chosen)}",
         f"heads: {heads}",
+        *([] if built.trial.int8 is None else [_int8(built.trial.int8)]),
         *(f"no {name}: {reason}" for name, reason in sorted(built.heads.refused.items())),
         *(f"left out: {each}" for rates in built.rates for each in rates.left_out),
         beside_the_input(built),
@@ -85,6 +88,13 @@ def _point(each: Tried) -> str:
     accuracy = "" if each.accuracy is None else f", accuracy {each.accuracy:.1%}"
     what = f"point {each.point.id}: {each.point.part} through {each.point.codec} {config}".rstrip()
     return f"{what}: {each.bytes_mean:,.0f} bytes, KL {each.kl_nats:.4f}, agreement {each.agreement:.1%}{accuracy}"
+
+
+def _int8(each: Int8Tried) -> str:
+    return (
+        f"{HEAD_INT8} at point {each.point.id}: KL {each.kl_nats:.4f} from the float head, agreement "
+        f"{each.agreement:.1%} where that has {each.float_agreement:.1%}; edge-node runs it with --runtime int8"
+    )
 
 
 def _commands(built: Built, options: BuildOptions) -> list[str]:

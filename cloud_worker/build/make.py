@@ -20,7 +20,7 @@ from cloud_worker.build.codecs.rates import Rates, cut_rates, input_rates, logit
 from cloud_worker.build.cut.cuts import Cut, Graph, cuts, split
 from cloud_worker.build.cut.macs import macs_of
 from cloud_worker.build.export.freeze import weights_digest, write_pt2
-from cloud_worker.build.export.heads import Heads, example_of, export_heads, may_be_head
+from cloud_worker.build.export.heads import Heads, check_int8, example_of, export_heads, may_be_head, with_int8
 from cloud_worker.build.measure.profile_file import SplitProfile, read_profile, write_profile
 from cloud_worker.build.measure.profiling import Settings, measure, worth_measuring
 from cloud_worker.build.model_source import load_model
@@ -70,6 +70,8 @@ def build(options: BuildOptions, say: Say) -> Built:
 
 
 def _build(options: BuildOptions, say: Say) -> Built:
+    if options.int8:
+        check_int8()
     model = load_model(options.model, options.weights)
     say(f"reading samples in {options.samples}")
     found, labels = _samples(options, model)
@@ -90,6 +92,8 @@ def _build(options: BuildOptions, say: Say) -> Built:
     )
     say("exporting the head")
     heads = export_heads(head, example)
+    if options.int8:
+        heads = with_int8(heads, calibration.inputs)
     fields = {
         **_fields(options, found, labels, graph, cut),
         "points": numbered(*rates),

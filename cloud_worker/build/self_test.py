@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from cloud_worker.build.codecs.rates import kl_nats, logits_of
 from cloud_worker.build.export.agree import MismatchError, largest_share_off
-from cloud_worker.build.export.heads import RUNTIMES, run_deployed
+from cloud_worker.build.export.heads import FLOAT_HEADS, run_deployed
+from cloud_worker.build.int8_trial import Int8Tried, compare_int8
 from cloud_worker.build.samples.dealt import Part
 from cloud_worker.programs import TorchProgram
-from schemas.bundle import FULL, TAIL, Manifest, OperatingPoint
+from schemas.bundle import FULL, HEAD_INT8, TAIL, Manifest, OperatingPoint
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.codecs import Codec
 from schemas.tensor import Array
@@ -48,6 +49,8 @@ class Trial(NamedTuple):
     """File -> largest difference of an activation, as a share of the largest."""
     full_accuracy: float | None
     points: tuple[Tried, ...]
+    int8: Int8Tried | None
+    """None where the bundle has no int8 head."""
 
 
 def try_bundle(folder: Path, model: nn.Module, head: nn.Module, part: Part) -> Trial:
@@ -59,7 +62,7 @@ def try_bundle(folder: Path, model: nn.Module, head: nn.Module, part: Part) -> T
     wanted = logits_of(model, inputs)
     few = inputs[:_TRIED_HEADS]
     cuts = logits_of(head, few).numpy()
-    deployed = {file: run_deployed(folder, file, few) for file in RUNTIMES if file in bundle.manifest.files}
+    deployed = {file: run_deployed(folder, file, few) for file in FLOAT_HEADS if file in bundle.manifest.files}
     heads = {file: _head_off(file, found, cuts) for file, found in deployed.items()}
     programs = _programs(bundle)
     _check_exact(programs, model, head, few)
@@ -75,7 +78,22 @@ def try_bundle(folder: Path, model: nn.Module, head: nn.Module, part: Part) -> T
         points.append(
             Tried(point, float(np.mean(sizes)), kl_nats(wanted, found), same, _accuracy(found.numpy(), targets))
         )
-    return Trial(len(inputs), heads, _accuracy(wanted.numpy(), targets), tuple(points))
+    int8 = _try_int8(bundle, inputs, shipped, wanted, programs) if HEAD_INT8 in bundle.manifest.files else None
+    return Trial(len(inputs), heads, _accuracy(wanted.numpy(), targets), tuple(points), int8)
+
+
+def _try_int8(
+    bundle: Bundle, inputs: Tensor, in_float: Array, wanted: Tensor, programs: dict[str, TorchProgram]
+) -> Int8Tried:
+    """The int8 head beside the float one, whose cuts are given, at the bundle's first point of the tail."""
+    point = next(each for each in bundle.manifest.points if each.part == "tail")
+    codec = bundle.codecs()[point.id]
+
+    def answers(cuts: Array) -> Tensor:
+        return torch.from_numpy(_in_batches(programs["tail"].run, _sent(codec, cuts, point, bundle.manifest)[0]))
+
+    in_int8 = run_deployed(bundle.path, HEAD_INT8, inputs)
+    return compare_int8(point, wanted, answers(in_float), answers(in_int8))
 
 
 def _head_off(file: str, found: Array, wanted: Array) -> float:
