@@ -1,6 +1,6 @@
 """Runs a bundle's head on stored inputs, for whoever builds the bundle and may not load an edge runtime itself.
 
-    python -m edge_node.head_trial BUNDLE tflite|numpy INPUTS.npy OUTPUTS.npz
+    python -m edge_node.head_trial BUNDLE tflite|int8|numpy INPUTS.npy OUTPUTS.npz
 
 INPUTS is float32 (N, ...), preprocessed; OUTPUTS gets `cut` float32 (N, *cut) and, where the head has an exit, `logits`
 float32 (N, labels). Exit code 2, and one line, for what is wrong.
@@ -21,7 +21,7 @@ from edge_node.heads import Runtime, open_head
 from schemas.bundle_files import open_bundle
 from schemas.errors import SplitbusError
 
-_RUNTIMES: Final[tuple[Runtime, ...]] = ("tflite", "numpy")
+_RUNTIMES: Final[tuple[Runtime, ...]] = ("tflite", "int8", "numpy")
 
 
 def run_head(bundle: Path, runtime: Runtime, inputs: Path, outputs: Path) -> None:

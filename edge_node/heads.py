@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
-from schemas.bundle import HEAD_NUMPY, HEAD_TFLITE
+from schemas.bundle import HEAD_INT8, HEAD_NUMPY, HEAD_TFLITE
 from schemas.bundle_files import Bundle
 from schemas.errors import ConfigError
 from schemas.tensor import FloatArray
 
-Runtime = Literal["auto", "tflite", "numpy"]
+Runtime = Literal["auto", "tflite", "int8", "numpy"]
+"""What runs the head; `int8` is TFLite with the bundle's int8 head, which `auto` never takes."""
+_FILES: Final[dict[Runtime, str]] = {"tflite": HEAD_TFLITE, "int8": HEAD_INT8, "numpy": HEAD_NUMPY}
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +54,11 @@ def open_head(bundle: Bundle, runtime: Runtime = "auto") -> Head:
     files = bundle.manifest.files
     if runtime == "auto":
         return _open_any(bundle)
-    wanted = HEAD_TFLITE if runtime == "tflite" else HEAD_NUMPY
+    wanted = _FILES[runtime]
     if wanted not in files:
         msg = f"runtime {runtime} needs {wanted}, which {bundle.path} does not have; it has {', '.join(sorted(files))}"
         raise ConfigError(msg)
-    return _open_tflite(bundle) if runtime == "tflite" else _open_numpy(bundle)
+    return _open_numpy(bundle) if runtime == "numpy" else _open_tflite(bundle, wanted)
 
 
 def _open_any(bundle: Bundle) -> Head:
@@ -72,10 +74,10 @@ def _open_any(bundle: Bundle) -> Head:
         return _open_numpy(bundle)
 
 
-def _open_tflite(bundle: Bundle) -> Head:
+def _open_tflite(bundle: Bundle, file: str = HEAD_TFLITE) -> Head:
     from edge_node.tflite_head import TFLiteHead  # noqa: PLC0415 - loaded only where it is used
 
-    return TFLiteHead(bundle.read(HEAD_TFLITE), bundle.manifest)
+    return TFLiteHead(bundle.read(file), bundle.manifest)
 
 
 def _open_numpy(bundle: Bundle) -> Head:

@@ -35,7 +35,9 @@ OPTIONS: Final[dict[str, Option]] = {
     "max-ssim": Option(
         number(0, 1), None, "ship only what is known to show at most this likeness (SSIM) of the sample, 0 to 1"
     ),
-    "runtime": Option(one_of("auto", "tflite", "numpy"), "auto", "what runs the head: auto, tflite, numpy"),
+    "runtime": Option(
+        one_of("auto", "tflite", "int8", "numpy"), "auto", "what runs the head: auto, tflite, int8, numpy"
+    ),
     "work-qos": Option(whole(0, 1), "0", "QoS of frames and replies"),
     "concurrency": Option(whole(1, 1024), "1", "samples in flight at once"),
     "rate": Option(number(1e-3, 1e6), None, "most samples a second"),

@@ -32,6 +32,8 @@ _SEALING = object()
 """Validation context of a manifest whose interface is not computed yet."""
 
 HEAD_TFLITE, HEAD_NUMPY, TAIL, FULL = "head.tflite", "head.npz", "tail.pt2", "full.pt2"
+HEAD_INT8 = "head.int8.tflite"
+"""Beside `head.tflite`, and run only on request."""
 TABLES = "codec.tables"
 """What a file of codec tables is usually called; operating points name theirs."""
 

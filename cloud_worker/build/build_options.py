@@ -51,6 +51,8 @@ class BuildOptions:
     fitting: Fitting | None
     promise: Promise
     report: Path | None
+    int8: bool
+    """Whether to add an int8 TFLite head."""
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -121,6 +123,7 @@ OPTIONS: Final[Table] = {
     "no-leakage": flag("do not measure what each operating point shows of the samples, which takes some seconds each"),
     **FITTING,
     **PROMISE,
+    "int8": flag("add an int8 TFLite head, calibrated on the samples; edge-node runs it with --runtime int8"),
     "report": Option(file_named, None, "write an HTML page on what was built"),
 }
 
@@ -151,6 +154,7 @@ def build_options(arguments: argparse.Namespace, environment: Mapping[str, str])
         fitting=fitting_of(value),
         promise=promise_of(value),
         report=value["report"],
+        int8=value["int8"],
     )
 
 

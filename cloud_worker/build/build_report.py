@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from cloud_worker.build.build_options import BuildOptions
+from cloud_worker.build.int8_trial import Int8Tried
 from cloud_worker.build.make import Built, Chosen
 from cloud_worker.build.plan.html import STYLE, page
 from cloud_worker.build.plan.rows import link_text
 from cloud_worker.build.samples.files import IMAGES
 from cloud_worker.build.self_test import Answered, Tried
+from schemas.bundle import HEAD_INT8
 from schemas.leakage import Leakage
 
 _AGREES: Final = 0.95
@@ -40,6 +42,7 @@ def _facts(built: Built, options: BuildOptions) -> list[str]:
         f"cut {cut.index} after {cut.name}: {_crossing(built)}",
         f"why there: {_why(built.chosen)}",
         f"heads: {heads}",
+        *([] if built.trial.int8 is None else [_int8(built.trial.int8)]),
         *(f"no {name}: {reason}" for name, reason in sorted(built.heads.refused.items())),
         *(f"left out: {each}" for rates in built.rates for each in rates.left_out),
         beside_the_input(built),
@@ -141,6 +144,13 @@ def leaks(found: Leakage) -> str:
         told = f"{found.r2:.0%} of the variance, {told}"
     bound = f", which bounds nothing: {found.samples} samples" if found.few else ""
     return f"leaks at least {told}{bound}"
+
+
+def _int8(each: Int8Tried) -> str:
+    return (
+        f"{HEAD_INT8} at point {each.point.id}: KL {each.kl_nats:.4f} from the float head, agreement "
+        f"{each.agreement:.1%} where that has {each.float_agreement:.1%}; edge-node runs it with --runtime int8"
+    )
 
 
 def _commands(built: Built, options: BuildOptions) -> list[str]:

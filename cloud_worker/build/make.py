@@ -21,7 +21,7 @@ from cloud_worker.build.choose import named_cut, no_choice, planned
 from cloud_worker.build.codecs.rates import Rates, cut_rates, input_rates, logits_of, numbered
 from cloud_worker.build.cut.cuts import Cut, Graph, cuts, split
 from cloud_worker.build.export.freeze import weights_digest, write_pt2
-from cloud_worker.build.export.heads import Heads, example_of, export_heads, may_be_head
+from cloud_worker.build.export.heads import Heads, check_int8, example_of, export_heads, may_be_head, with_int8
 from cloud_worker.build.halves import Halves, full_macs, make_halves
 from cloud_worker.build.measure.profile_file import SplitProfile, read_profile, write_profile
 from cloud_worker.build.measure.profiling import Settings, measure, worth_measuring
@@ -78,6 +78,8 @@ def build(options: BuildOptions, say: Say) -> Built:
 
 
 def _build(options: BuildOptions, say: Say) -> Built:
+    if options.int8:
+        check_int8()
     model = load_model(options.model, options.weights)
     say(f"reading samples in {options.samples}")
     found, labels = take_samples(options, model)
@@ -98,6 +100,8 @@ def _build(options: BuildOptions, say: Say) -> Built:
     answers = calibrate(said, calibration, options.promise, paired)
     say("exporting the head")
     heads = export_heads(halves.head, example)
+    if options.int8:
+        heads = with_int8(heads, calibration.inputs)
     fields = {
         "name": options.name,
         "edge_version": options.version,

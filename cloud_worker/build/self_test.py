@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from cloud_worker.build.codecs.rates import kl_nats, logits_of
 from cloud_worker.build.export.agree import MismatchError, largest_share_off
-from cloud_worker.build.export.heads import RUNTIMES, HeadTensors, run_deployed
+from cloud_worker.build.export.heads import FLOAT_HEADS, HeadTensors, run_deployed
 from cloud_worker.build.halves import Halves
+from cloud_worker.build.int8_trial import Int8Tried, compare_int8
 from cloud_worker.build.samples.dealt import Part
 from cloud_worker.programs import TorchProgram
-from schemas.bundle import FULL, TAIL, Manifest, OperatingPoint
+from schemas.bundle import FULL, HEAD_INT8, TAIL, Manifest, OperatingPoint
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.codecs import Codec
 from schemas.policy import TaskRoutingPolicy
@@ -74,6 +75,8 @@ class Trial(NamedTuple):
     full_accuracy: float | None
     points: tuple[Tried, ...]
     exit: TriedExit | None
+    int8: Int8Tried | None
+    """None where the bundle has no int8 head."""
 
 
 class _Judge:
@@ -99,7 +102,7 @@ def try_bundle(folder: Path, model: nn.Module, halves: Halves, part: Part) -> Tr
     judge = _Judge(logits_of(model, inputs), None if part.targets is None else part.targets[:most])
     few = inputs[:_TRIED_HEADS]
     wanted = halves.run_head(inputs)
-    deployed = {file: run_deployed(folder, file, few) for file in RUNTIMES if file in bundle.manifest.files}
+    deployed = {file: run_deployed(folder, file, few) for file in FLOAT_HEADS if file in bundle.manifest.files}
     heads = {file: _head_off(file, found, wanted) for file, found in deployed.items()}
     programs = _programs(bundle)
     _check_exact(programs, model, halves, few)
@@ -115,8 +118,25 @@ def try_bundle(folder: Path, model: nn.Module, halves: Halves, part: Part) -> Tr
         hybrid = None if local is None else judge(np.where(local.sure, local.classes, classes))
         divergence = kl_nats(judge.logits, found)
         points.append(Tried(point, float(np.mean(sizes)), divergence, *judge(classes), hybrid))
-    tried_exit = None if local is None else local.tried(judge)
-    return Trial(len(inputs), heads, judge(judge.logits.argmax(1).numpy()).accuracy, tuple(points), tried_exit)
+    int8 = None
+    if HEAD_INT8 in bundle.manifest.files:
+        int8 = _try_int8(bundle, inputs, wanted.cuts, judge.logits, programs)
+    full = judge(judge.logits.argmax(1).numpy()).accuracy
+    return Trial(len(inputs), heads, full, tuple(points), local.tried(judge) if local else None, int8)
+
+
+def _try_int8(
+    bundle: Bundle, inputs: Tensor, in_float: Array, wanted: Tensor, programs: dict[str, TorchProgram]
+) -> Int8Tried:
+    """The int8 head beside the float one, whose cuts are given, at the bundle's first point of the tail."""
+    point = next(each for each in bundle.manifest.points if each.part == "tail")
+    codec = bundle.codecs()[point.id]
+
+    def answers(cuts: Array) -> Tensor:
+        return torch.from_numpy(_in_batches(programs["tail"].run, _sent(codec, cuts, point, bundle.manifest)[0]))
+
+    in_int8 = run_deployed(bundle.path, HEAD_INT8, inputs).cuts
+    return compare_int8(point, wanted, answers(in_float), answers(in_int8))
 
 
 class _Local:

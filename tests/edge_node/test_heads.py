@@ -15,7 +15,7 @@ import pytest
 from edge_node.heads import Head, open_head
 from edge_node.numpy_head import NumpyHead
 from edge_node.tflite_head import TFLiteHead, _quiet
-from schemas.bundle import HEAD_NUMPY, HEAD_TFLITE, Manifest
+from schemas.bundle import HEAD_INT8, HEAD_NUMPY, HEAD_TFLITE, Manifest
 from schemas.errors import BundleError, ConfigError, DigestError, TensorError
 from tests.edge_node.head_files import DATA, SMALL, TWINS, expected, manifest, write_bundle
 
@@ -195,9 +195,31 @@ def test_open_head_takes_tflite_first_and_numpy_when_asked_or_alone(tmp_path: Pa
         open_head(alone, "tflite")
 
 
-@pytest.mark.parametrize(("runtime", "file"), [("tflite", HEAD_TFLITE), ("numpy", HEAD_NUMPY)])
+def test_open_head_takes_the_int8_head_only_when_asked(tmp_path: Path) -> None:
+    heads = {HEAD_TFLITE: "small.tflite", HEAD_INT8: "small.int8.tflite"}
+    bundle = write_bundle(tmp_path / "bundle", {name: (DATA / file).read_bytes() for name, file in heads.items()})
+    inputs, cuts, logits = expected("small")
+    assert logits is not None
+    found = [open_head(bundle, runtime).run(inputs[0]) for runtime in ("auto", "tflite", "int8")]
+    np.testing.assert_array_equal(found[0].cut, found[1].cut)
+    off = np.abs(found[2].cut - cuts[0]).max() / np.abs(cuts).max()
+    assert 1e-4 < off < 0.05
+    assert found[2].logits is not None
+    assert np.abs(found[2].logits - logits[0]).max() < 0.05 * np.abs(logits).max()
+
+
+def test_without_an_int8_head_open_head_says_what_is_there(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle", {HEAD_TFLITE: (DATA / "small.tflite").read_bytes()})
+    with pytest.raises(ConfigError, match=r"runtime int8 needs head\.int8\.tflite.*it has head\.tflite"):
+        open_head(bundle, "int8")
+
+
+@pytest.mark.parametrize(("runtime", "file"), [("tflite", HEAD_TFLITE), ("int8", HEAD_INT8), ("numpy", HEAD_NUMPY)])
 def test_open_head_checks_the_digest_before_it_parses(tmp_path: Path, runtime: Any, file: str) -> None:
-    bundle = write_bundle(tmp_path / "bundle", {file: (DATA / file.replace("head", "small")).read_bytes()})
+    heads = {HEAD_TFLITE, file}
+    bundle = write_bundle(
+        tmp_path / "bundle", {name: (DATA / name.replace("head", "small")).read_bytes() for name in heads}
+    )
     damaged = bytearray((tmp_path / "bundle" / file).read_bytes())
     damaged[100] ^= 1
     (tmp_path / "bundle" / file).write_bytes(damaged)

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 
 from cloud_worker.build.export.to_numpy import export_numpy
 from cloud_worker.build.export.to_tflite import export_tflite, has_converter
-from schemas.bundle import HEAD_NUMPY, HEAD_TFLITE
-from schemas.errors import BundleError
+from cloud_worker.build.export.to_tflite_int8 import quantised
+from schemas.bundle import HEAD_INT8, HEAD_NUMPY, HEAD_TFLITE
+from schemas.errors import BundleError, ConfigError
 from schemas.tensor import Array
 
-RUNTIMES: Final = {HEAD_TFLITE: "tflite", HEAD_NUMPY: "numpy"}
+FLOAT_HEADS: Final = (HEAD_TFLITE, HEAD_NUMPY)
+_RUNTIMES: Final = {HEAD_TFLITE: "tflite", HEAD_NUMPY: "numpy", HEAD_INT8: "int8"}
+_NO_CONVERTER: Final = "litert-torch is not installed here; pip install 'splitbus[build]'"
 _LIMIT_S: Final = 600
 
 
@@ -39,7 +42,7 @@ def export_heads(head: nn.Module, example: Tensor) -> Heads:
     except BundleError as error:
         refused[HEAD_NUMPY] = str(error)
     if not has_converter():
-        refused[HEAD_TFLITE] = "litert-torch is not installed here; pip install 'splitbus[build]'"
+        refused[HEAD_TFLITE] = _NO_CONVERTER
     else:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # the converter prints its steps
@@ -51,6 +54,21 @@ def export_heads(head: nn.Module, example: Tensor) -> Heads:
         msg = f"no edge runtime takes this head ({told}); cut at another place"
         raise BundleError(msg)
     return Heads(files, refused)
+
+
+def check_int8() -> None:
+    """Raise ConfigError where no int8 head can be made, before the work begins."""
+    if not has_converter():
+        msg = f"--int8: {_NO_CONVERTER}, or leave --int8 out"
+        raise ConfigError(msg)
+
+
+def with_int8(heads: Heads, inputs: Tensor) -> Heads:
+    """The heads and an int8 one, calibrated on preprocessed inputs float32 (N, ...). Raises as `quantised` does."""
+    if HEAD_TFLITE not in heads.files:
+        msg = f"an int8 head is made from {HEAD_TFLITE}, which is not there: {heads.refused[HEAD_TFLITE]}"
+        raise BundleError(msg)
+    return heads._replace(files={**heads.files, HEAD_INT8: quantised(heads.files[HEAD_TFLITE], inputs.numpy())})
 
 
 def may_be_head(head: nn.Module, example: Tensor) -> bool:
@@ -81,7 +99,7 @@ def run_deployed(bundle: Path, file: str, inputs: Tensor) -> HeadTensors:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "inputs.npy", Path(folder) / "outputs.npz"
         np.save(given, inputs.numpy())
-        argv = ["-m", "edge_node.head_trial", str(bundle.resolve()), RUNTIMES[file], str(given), str(made)]
+        argv = ["-m", "edge_node.head_trial", str(bundle.resolve()), _RUNTIMES[file], str(given), str(made)]
         done = subprocess.run(  # noqa: S603 - this interpreter, this package
             [sys.executable, *argv], capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )

@@ -1,6 +1,7 @@
 """Make the heads in this folder: python -m tests.edge_node.data.make, where torch and litert-torch are installed.
 
-For each net NAME.tflite and NAME.npz of the same weights, and in expected.npz a few inputs with torch's outputs.
+For each net NAME.tflite and NAME.npz of the same weights, and in expected.npz a few inputs with torch's outputs;
+small.int8.tflite is small.tflite with int8 weights and activations, calibrated on these inputs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from cloud_worker.build.export.to_numpy import export_numpy
 from cloud_worker.build.export.to_tflite import export_tflite
+from cloud_worker.build.export.to_tflite_int8 import quantised
 
 HERE = Path(__file__).parent
 COUNT = 4
@@ -81,6 +83,7 @@ def main() -> None:
         for key, value in zip(("cut", "logits"), outputs if isinstance(outputs, tuple) else (outputs,), strict=False):
             expected[f"{name}_{key}"] = value.numpy()
     (HERE / "integers.tflite").write_bytes(export_tflite(Integers().eval(), torch.zeros(1, 4)))
+    (HERE / "small.int8.tflite").write_bytes(quantised((HERE / "small.tflite").read_bytes(), expected["small_inputs"]))
     np.savez(HERE / "expected.npz", **expected)
 
 
