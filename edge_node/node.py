@@ -73,7 +73,7 @@ class EdgeNode:
             router=TaskRouter(config.policy),
             estimates=Estimates(max_payload={each: codec.max_payload for each, codec in self._codecs.items()}),
             uplink=None,
-            certificate=bundle.certificate(),
+            certificate=None if config.runtime == "int8" else bundle.certificate(),  # which is of the float head
         )
 
     async def __aenter__(self) -> Self:

@@ -33,10 +33,11 @@ def argv_of(text: str) -> list[str]:
 
 def test_the_page_has_blocks_of_every_kind() -> None:
     kinds = [kind if kind == "file" else name for kind, name, _ in blocks()]
-    assert kinds == ["file", "file", "run", "run", "background", "background", "run"]
+    served = ["file", "file", "run", "run", "background", "background", "run"]
+    assert kinds == [*served, "run", "file", "file", "run", "run", "run"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_model_of_ones_own_is_built_and_served_as_the_page_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,10 +55,14 @@ def test_a_model_of_ones_own_is_built_and_served_as_the_page_says(
                 stack.enter_context(running(argv_of(text.replace("1883", port)), next(signs), cwd=tmp_path))
             else:
                 argv = argv_of(text.replace("1883", port))
-                done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+                done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
                 assert done.returncode == 0, done.stderr
                 ran.append(done)
-    _, built, served = ran
+    _, built, served, learnt, _, signals, tokens = ran
+    assert all("agreement" in each.stdout for each in (learnt, signals, tokens))
+    assert open_bundle(tmp_path / "clothes-learnt").manifest.exit is not None
+    assert open_bundle(tmp_path / "vibration-bundle").manifest.cut.shape == (16, 64)
+    assert open_bundle(tmp_path / "transformer-bundle").manifest.cut.shape == (32, 16)
     assert "as the unsplit model answers in 95% of the held-out samples or more: the cut takes" in built.stdout
     assert "200 answered" in served.stderr
     manifest = open_bundle(tmp_path / "clothes").manifest
