@@ -27,6 +27,7 @@ class Fitting:
     peak_lr: float
     flip: bool
     tokens: bool
+    bfloat16: bool
     seed: int
 
 
@@ -63,6 +64,7 @@ FITTING: Final[Table] = {
     "peak-lr": Option(number(1e-6, 10), "0.05", "highest learning rate"),
     "flip": flag("also learn from images mirrored left to right"),
     "tokens": flag("a cut of two dimensions is (tokens, features), as in a transformer"),
+    "bfloat16": flag("learn with bfloat16, about twice as fast where the processor has instructions for it"),
     "seed": Option(whole(0, 2**31), "0", "of everything that is drawn while learning"),
 }
 PROMISE: Final[Table] = {
@@ -94,6 +96,7 @@ def fitting_of(value: Mapping[str, Any]) -> Fitting | None:
         peak_lr=value["peak-lr"],
         flip=value["flip"],
         tokens=value["tokens"],
+        bfloat16=value["bfloat16"],
         seed=value["seed"],
     )
 

@@ -70,6 +70,7 @@ def make_halves(
         rate_weight=fitting.rate_weight,
         flip=fitting.flip,
         tokens=fitting.tokens,
+        bfloat16=fitting.bfloat16,
         seed=fitting.seed,
         start=fitting.start,
     )
