@@ -63,7 +63,8 @@ def _check_torch() -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"the bundle cannot be written: {error.strerror or error}; make room, or name another --out"
+        place = f" ({error.filename})" if error.filename else ""
+        return f"nothing can be written{place}: {error.strerror or error}; make room, or name another --out and --fit"
     return " ".join(str(error).split())
 
 

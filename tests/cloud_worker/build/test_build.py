@@ -237,5 +237,5 @@ def test_a_limit_on_file_sizes_is_survived(folder: Path) -> None:
     )
     done = run_build(folder, *IMAGES, "--out", "limited", run=code)
     assert done.returncode == EXIT_BAD_INPUT, done.stderr
-    assert [line for line in done.stderr.splitlines() if "error: the bundle cannot be written" in line], done.stderr
+    assert [line for line in done.stderr.splitlines() if "error: nothing can be written" in line], done.stderr
     assert not list(folder.glob("*limited*"))
