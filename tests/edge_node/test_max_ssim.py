@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from broker.bus import Message
 from cloud_worker.tails import NoOpTail
+from edge_node.orchestrator import EdgeCloudOrchestrator
 from edge_node.router import Decision, Request, RouterState, TaskRouter
 from schemas.bundle import Manifest
 from schemas.bundle_files import Bundle
@@ -216,3 +217,19 @@ def test_an_edge_answer_in_doubt_is_not_checked_at_a_withheld_point(tmp_path: Pa
             return points_of(stage.heard)
 
     assert [run_virtually(main(limit)) for limit in (0.9, 0.7, 0.5)] == [[AFFINE_POINT], [MINMAX_POINT], []]
+
+
+@pytest.mark.parametrize("policy", [HYBRID, CLOUD], ids=["hybrid", "cloud"])
+def test_a_choice_of_points_that_is_wrong_about_it_ships_nothing(
+    tiny: Bundle, monkeypatch: pytest.MonkeyPatch, policy: TaskRoutingPolicy
+) -> None:
+    """The last check is of its own: here every point is said to be open, and none was measured."""
+    points = {point.part: point for point in tiny.manifest.points}
+    monkeypatch.setattr(EdgeCloudOrchestrator, "_point", lambda _, part, __: points[part])
+
+    async def main(limit: float | None) -> tuple[str, list[int]]:
+        async with staged(tiny, NoOpTail(tiny.manifest), policy=limited(policy, limit)) as stage:
+            return (await stage.node.infer(SAMPLE)).source, points_of(stage.heard)
+
+    assert run_virtually(main(None))[0] == "cloud"
+    assert run_virtually(main(0.9)) == ("edge", [])
