@@ -15,7 +15,7 @@ from benchmarks.rate_fashion import read_part
 from benchmarks.report import Report, Target
 from cloud_worker.build.point_leakage import MOST, Dealt, point_leakage
 from edge_node.heads import open_head
-from models.fashion_mnist import check, data
+from models.fashion_mnist import data, outputs
 from schemas.bundle import OperatingPoint
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.codecs import Codec, open_codec
@@ -119,5 +119,5 @@ def _of_point(point: OperatingPoint, codec: Codec) -> Shipped:
 
 def _cuts(bundle: Bundle, images: Array) -> Array:
     inputs = np.stack([bundle.manifest.preprocess.apply(image) for image in images])
-    found: Array = check.run_head(open_head(bundle), inputs)[0]
+    found: Array = outputs.run_head(open_head(bundle), inputs)[0]
     return found

@@ -13,7 +13,7 @@ from benchmarks.rate_fashion import read_part
 from benchmarks.rate_points import through
 from cloud_worker.build.certify import ece
 from edge_node.heads import open_head
-from models.fashion_mnist import check, data, report
+from models.fashion_mnist import data, outputs
 from schemas.bundle import TAIL, Exit
 from schemas.bundle_files import Bundle
 from schemas.certificate import Mode
@@ -104,9 +104,9 @@ class Fashion:
     def __init__(self, bundle: Bundle, part: data.Labelled) -> None:
         self._exit, self._labels = _exit_of(bundle), part.labels.astype(np.int64)
         inputs = np.stack([bundle.manifest.preprocess.apply(image) for image in part.images[..., None]])
-        cuts, self._logits = check.run_head(open_head(bundle), inputs)
+        cuts, self._logits = outputs.run_head(open_head(bundle), inputs)
         arrived = through(bundle.codec(bundle.manifest.points[0]), cuts).arrays
-        self._cloud = report.run_pt2(bundle, TAIL, arrived).argmax(axis=1)
+        self._cloud = outputs.run_pt2(bundle, TAIL, arrived).argmax(axis=1)
 
     def pools(self) -> list[Pool]:
         """Wrong as against the labels, and as against the cloud's answer at operating point 0."""

@@ -24,7 +24,7 @@ from benchmarks.rivals import LOSSY, Rival
 from cloud_worker.build.export.freeze import MAX_BATCH
 from edge_node.heads import open_head
 from edge_node.idx import labels_beside, read_idx
-from models.fashion_mnist import check, data
+from models.fashion_mnist import data, outputs
 from schemas.bundle import FULL, TAIL, OperatingPoint
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.errors import ConfigError
@@ -78,7 +78,7 @@ class Pair:
             raise ConfigError(msg)
         self._exit = self.manifest.exit
         self._programs = {name: torch.export.load(io.BytesIO(bundle.read(name))).module() for name in (TAIL, FULL)}
-        self.cuts, self.exit_logits = check.run_head(open_head(bundle, "auto"), self.inputs)
+        self.cuts, self.exit_logits = outputs.run_head(open_head(bundle, "auto"), self.inputs)
 
     @cached_property
     def reference(self) -> Reference:

@@ -10,21 +10,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from cloud_worker.build.export import freeze
-from edge_node.heads import open_head
-from models.fashion_mnist import calibrate, check, data
-from models.fashion_mnist.train import Outputs
-from schemas.bundle import FULL, TAIL
+from models.fashion_mnist import data, hybrid
+from models.fashion_mnist.outputs import Outputs, outputs
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.probability import softmax
-
-if TYPE_CHECKING:
-    from schemas.tensor import Array
 
 
 class Row(NamedTuple):
@@ -41,50 +34,27 @@ class Row(NamedTuple):
     """Mean bytes of tensor for each sample, those that stay counted as none."""
 
 
-def outputs(bundle: Bundle, images: data.Bytes) -> tuple[Outputs, float]:
-    """Logits of every part of the bundle, and the mean bytes of a cut at operating point 0."""
-    manifest = bundle.manifest
-    codec = bundle.codec(manifest.points[0])
-    head = open_head(bundle, "auto")
-    inputs = np.stack([manifest.preprocess.apply(image) for image in images[..., None]])
-    cuts, exit_logits = check.run_head(head, inputs)
-    payloads = [codec.encode(cut) for cut in cuts]
-    arrived = np.stack([codec.decode(payload) for payload in payloads])
-    full, tail = run_pt2(bundle, FULL, inputs), run_pt2(bundle, TAIL, arrived)
-    return Outputs(full, exit_logits, tail), float(np.mean([len(payload) for payload in payloads]))
-
-
-def run_pt2(bundle: Bundle, name: str, inputs: Array) -> Array:
-    """Logits (N, 10) of an exported program whose digest holds."""
-    bundle.read(name)
-    module = torch.export.load(bundle.path / name).module()
-    with torch.inference_mode():
-        parts = torch.split(torch.from_numpy(inputs), freeze.MAX_BATCH)
-        found: Array = torch.cat([module(part) for part in parts]).numpy()
-    return found
-
-
 def rows(found: Outputs, labels: data.Bytes, bundle: Bundle, size: float) -> list[Row]:
     """Exit alone, hybrid by both rules, tail always, full."""
     manifest = bundle.manifest
     if manifest.exit is None or manifest.exit.threshold is None:
-        msg = f"{bundle.path} has no exit with a threshold, so there is no hybrid to measure; export it with one"
+        msg = f"{bundle.path} has no exit with a threshold, so there is no hybrid to measure; build it with --fit"
         raise ValueError(msg)
     threshold = manifest.exit.threshold
     exit_p = softmax(found.exit, manifest.exit.temperature)
     tail_p = softmax(found.tail, manifest.tail_temperature)
-    cloud = calibrate.hybrid(exit_p, tail_p, labels, threshold, "cloud")
-    confident = calibrate.hybrid(exit_p, tail_p, labels, threshold, "confident")
+    cloud = hybrid.hybrid(exit_p, tail_p, labels, threshold, "cloud")
+    confident = hybrid.hybrid(exit_p, tail_p, labels, threshold, "confident")
 
     def row(name: str, accuracy: float, shipped: float, each: float) -> Row:
-        return Row(name, accuracy, *calibrate.wilson(accuracy, len(labels)), shipped, shipped * each)
+        return Row(name, accuracy, *hybrid.wilson(accuracy, len(labels)), shipped, shipped * each)
 
     return [
-        row("exit alone", calibrate.accuracy(found.exit, labels), 0.0, 0.0),
+        row("exit alone", hybrid.accuracy(found.exit, labels), 0.0, 0.0),
         row(f"hybrid at {threshold}, the cloud wins", cloud.accuracy, cloud.shipped, size),
         row(f"hybrid at {threshold}, the more confident wins", confident.accuracy, confident.shipped, size),
-        row("tail always", calibrate.accuracy(found.tail, labels), 1.0, size),
-        row("full, raw pixels", calibrate.accuracy(found.full, labels), 1.0, 28 * 28),
+        row("tail always", hybrid.accuracy(found.tail, labels), 1.0, size),
+        row("full, raw pixels", hybrid.accuracy(found.full, labels), 1.0, 28 * 28),
     ]
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from cloud_worker.build.choose import named_cut
+from cloud_worker.build.cut.cuts import Graph, cuts
+from cloud_worker.build.learn.fit_files import FITTED
+from cloud_worker.build.learn.learn import learn
+from cloud_worker.build.learn.settings import LearnData
 from edge_node.heads import open_head
 from edge_node.sources import open_source
-from models.fashion_mnist import calibrate, data
+from models.fashion_mnist import data, hybrid
+from models.fashion_mnist.nets import Full
+from models.fashion_mnist.outputs import run_head
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.probability import softmax
 
@@ -50,6 +59,22 @@ def test_both_heads_compute_the_same(bundle: Bundle) -> None:
         np.testing.assert_allclose(tflite.logits, numpy.logits, atol=1e-4)
 
 
+def test_the_head_is_that_of_the_committed_fit(bundle: Bundle, tmp_path: Path) -> None:
+    full = Full()
+    full.load_state_dict(torch.load(ROOT / "weights" / "full.pt", weights_only=True))
+    graph = Graph.trace(full.eval(), torch.zeros(1, 1, 28, 28))
+    shutil.copy(ROOT / "weights" / FITTED, tmp_path)
+    few = LearnData(torch.zeros(2, 1, 28, 28))
+    learnt = learn(graph, named_cut(cuts(graph), "stem"), full, train=few, validation=few, folder=tmp_path)
+    source = open_source(ROOT / "test" / "images-idx3-ubyte.gz", bundle.manifest.sample)
+    inputs = np.stack([bundle.manifest.preprocess.apply(source.load(index).array) for index in range(20)])
+    with torch.no_grad():
+        wanted = learnt.head(torch.from_numpy(inputs))
+    found = run_head(open_head(bundle, "numpy"), inputs)
+    for mine, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
 def test_the_exit_alone_is_right_on_most_of_the_sample(bundle: Bundle) -> None:
     source = open_source(ROOT / "test" / "images-idx3-ubyte.gz", bundle.manifest.sample)
     head = open_head(bundle, "numpy")
@@ -68,26 +93,18 @@ def test_train_calibration_and_validation_share_no_image() -> None:
     assert len(np.unique(np.concatenate(parts))) == 60_000
 
 
-def test_temperature_scaling_finds_the_temperature_that_made_the_labels() -> None:
-    dice = np.random.default_rng(1)
-    logits = dice.normal(size=(20_000, 10)) * 3
-    chances = softmax(logits, 2.0).cumsum(axis=1)
-    labels = (dice.random((20_000, 1)) < chances).argmax(axis=1)
-    assert calibrate.temperature(logits, labels) == pytest.approx(2.0, rel=0.05)
-
-
 def test_a_higher_threshold_ships_more() -> None:
     dice = np.random.default_rng(2)
     exit_p, tail_p = (softmax(dice.normal(size=(500, 10)) * 2) for _ in range(2))
     labels = dice.integers(0, 10, 500)
-    shipped = [calibrate.hybrid(exit_p, tail_p, labels, threshold).shipped for threshold in (0.3, 0.5, 0.7, 0.9)]
+    shipped = [hybrid.hybrid(exit_p, tail_p, labels, threshold).shipped for threshold in (0.3, 0.5, 0.7, 0.9)]
     assert shipped == sorted(shipped)
     assert shipped[0] < shipped[-1]
 
 
 def test_the_more_confident_answer_wins_where_both_exist() -> None:
     sure, unsure = np.array([[0.9, 0.1]]), np.array([[0.45, 0.55]])
-    answers, shipped = calibrate.answers(unsure, sure, 0.8, "confident")
+    answers, shipped = hybrid.answers(unsure, sure, 0.8, "confident")
     assert (answers.tolist(), shipped.tolist()) == ([0], [True])
-    answers, shipped = calibrate.answers(np.array([[0.7, 0.3]]), unsure, 0.8, "confident")
+    answers, shipped = hybrid.answers(np.array([[0.7, 0.3]]), unsure, 0.8, "confident")
     assert (answers.tolist(), shipped.tolist()) == ([0], [True])

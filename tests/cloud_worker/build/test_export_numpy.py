@@ -13,10 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cloud_worker.build.choose import named_cut
+from cloud_worker.build.cut.cuts import Graph, cuts
 from cloud_worker.build.export.to_numpy import export_numpy
+from cloud_worker.build.learn.pair import make_pair
+from cloud_worker.build.learn.settings import LearnSettings
 from edge_node.numpy_graph import GraphFile
 from edge_node.numpy_head import NumpyHead
-from models.fashion_mnist.nets import Bottleneck, Head
+from models.fashion_mnist.nets import Full
 from schemas.bundle import Manifest
 from schemas.errors import BundleError
 from tests.edge_node.head_files import IMAGE, manifest
@@ -76,7 +80,9 @@ def check(module: nn.Module, channels: int = 2, side: int = SIDE) -> bytes:
 
 
 def test_the_reference_head_computes_the_same() -> None:
-    data = check(settle(Head(Bottleneck())), channels=1, side=28)
+    graph = Graph.trace(Full().eval(), torch.zeros(1, 1, 28, 28))
+    pair = make_pair(graph, named_cut(cuts(graph), "stem"), LearnSettings())
+    data = check(settle(pair.head), channels=1, side=28)
     ops = {node.op for node in GraphFile(data).graph.nodes}
     assert ops == {"conv2d", "relu", "add", "global_avg_pool", "flatten", "linear"}
 

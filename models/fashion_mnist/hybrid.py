@@ -1,6 +1,6 @@
-"""The early exit: temperatures, the threshold, and what the pair answers. NumPy only.
+"""The early exit at a threshold, and what the pair answers. NumPy only.
 
-Logits are float (N, 10), labels int (N,). Temperature scaling: Guo et al. 2017. Intervals: Wilson 1927.
+Logits are float (N, 10), labels int (N,). Intervals: Wilson 1927.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from cloud_worker.build.certify import fit_temperature
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     Ints = NDArray[np.integer]
 
 Rule = Literal["cloud", "confident"]
-THRESHOLDS = np.round(np.arange(0.30, 0.9951, 0.005), 3)
 
 
 class Hybrid(NamedTuple):
@@ -43,11 +40,6 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def temperature(logits: Floats, labels: Ints) -> float:
-    """The temperature of least negative log likelihood, to a thousandth."""
-    return round(fit_temperature(logits, labels), 3)
-
-
 def answers(exit_p: Floats, tail_p: Floats, threshold: float, rule: Rule) -> tuple[Ints, NDArray[np.bool_]]:
     """The pair's answers (N,) and which samples travel (N,).
 
@@ -63,14 +55,3 @@ def hybrid(exit_p: Floats, tail_p: Floats, labels: Ints, threshold: float, rule:
     """Accuracy and traffic of the pair at one threshold."""
     chosen, shipped = answers(exit_p, tail_p, threshold, rule)
     return Hybrid(threshold, float((chosen == labels).mean()), float(shipped.mean()))
-
-
-def choose_threshold(exit_p: Floats, tail_p: Floats, labels: Ints, slack: float, most_shipped: float) -> Hybrid:
-    """The threshold that ships least among those within `slack` of the best accuracy at `most_shipped` traffic or less.
-
-    When every threshold ships more than that, the lowest one. The samples must be the calibration part and no other.
-    """
-    points = [hybrid(exit_p, tail_p, labels, float(value)) for value in THRESHOLDS]
-    allowed = [point for point in points if point.shipped <= most_shipped] or points[:1]
-    best = max(point.accuracy for point in allowed)
-    return min((point for point in allowed if point.accuracy >= best - slack), key=lambda point: point.shipped)
