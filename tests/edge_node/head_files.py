@@ -40,10 +40,10 @@ def manifest(fields: dict[str, Any], *, has_exit: bool = True, **others: Any) ->
     )
 
 
-def write_bundle(path: Path, files: dict[str, bytes]) -> Bundle:
+def write_bundle(path: Path, files: dict[str, bytes], **fields: Any) -> Bundle:
     """A bundle folder around heads of the net `small`."""
     contents = {TAIL: b"a tail", **files}
-    sealed = manifest(SMALL, files={name: _entry(data) for name, data in contents.items()})
+    sealed = manifest(SMALL, files={name: _entry(data) for name, data in contents.items()}, **fields)
     path.mkdir()
     for name, data in {**contents, MANIFEST: sealed.model_dump_json().encode()}.items():
         (path / name).write_bytes(data)

@@ -17,7 +17,7 @@ from edge_node.bar import Bar, bar_of
 from edge_node.node import EdgeNode, NodeConfig
 from edge_node.stream import _ready
 from schemas.binomial import upper_bound
-from schemas.bundle import MANIFEST, Exit
+from schemas.bundle import HEAD_INT8, HEAD_TFLITE, MANIFEST, Exit
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.certificate import CERTIFICATE, Certificate
 from schemas.errors import BundleError, MissingFileError
@@ -26,6 +26,7 @@ from schemas.policy import PrivacyLevel, Route, TaskRoutingPolicy
 from schemas.wire import decode_map, encode_map
 from tests.bundles import make_bundle, samples, tiny_manifest
 from tests.edge_node.commands import run
+from tests.edge_node.head_files import DATA, write_bundle
 from tests.edge_node.node_stage import EDGE, HYBRID, PRIVATE, staged
 from tests.virtual_time import run_virtually
 
@@ -198,3 +199,14 @@ def _array(tmp_path: Path) -> Path:
     path = tmp_path / "one.npy"
     np.save(path, samples(1))
     return path
+
+
+def test_the_int8_head_is_not_the_one_that_was_certified(tmp_path: Path) -> None:
+    issued = certificate(LOW, subject="0" * 64)
+    heads = {HEAD_TFLITE: "small.tflite", HEAD_INT8: "small.int8.tflite"}
+    files = {name: (DATA / file).read_bytes() for name, file in heads.items()}
+    told = {"temperature": 1.0, "threshold": LOW, "coverage": 1.0, "certified": True}
+    bundle = write_bundle(tmp_path / "bundle", {**files, CERTIFICATE: issued.to_bytes()}, exit=told)
+    bars = [EdgeNode(bundle, NodeConfig("n", runtime=runtime)).bar for runtime in ("tflite", "int8")]
+    assert [bar.certificate is not None for bar in bars if bar] == [True, False]
+    assert str(bars[1]) == f"threshold {LOW:g}, not certified"
