@@ -21,6 +21,12 @@ from schemas.tensor import Array, TensorSpec
 CALIBRATION_SHARE: Final = 0.7
 LEARNING_SHARES: Final = (0.5, 0.35)
 """To learn from and to calibrate on, where a fit has no samples of its own; the rest is held out."""
+CHOOSING: Final = slice(0, None, 2)
+"""Of the calibration samples, where there is an exit: those that choose the cut and fit the exit's temperature."""
+PROMISING: Final = slice(1, None, 2)
+"""The others, which certify it: nothing that the exit depends on may come from them."""
+_MEASURED: Final = slice(0, None, 3)
+"""Of the samples that choose: those that everything is measured on. The rest fits."""
 LEAST_LEARNING: Final = 32
 LEAST_CALIBRATION: Final = 8
 LEAST_HELD_OUT: Final = 4
@@ -56,11 +62,18 @@ class SampleSet:
     """For a fit alone."""
 
     def as_data(self) -> Data:
-        """The same samples as `measure` takes them."""
-        one, other, images = self.calibration, self.held_out, None
+        """What chooses the cut, as `measure` takes it: calibration samples alone, and of a fit only those of CHOOSING.
+
+        So what was chosen is tried on samples that had no part in it, and certified with such.
+        """
+        part, images = self.calibration, None
+        rows = np.arange(len(part))[CHOOSING if self.learning else slice(None)]
+        measured = rows[_MEASURED]
+        fitted = np.setdiff1d(rows, measured)
         if self.preprocess.kind == "image" and self.spec.shape[2] in {1, 3}:
-            images = Images(one.arrays, other.arrays, self.preprocess)
-        return Data(one.inputs.numpy(), other.inputs.numpy(), other.targets, images)
+            images = Images(part.arrays[fitted], part.arrays[measured], self.preprocess)
+        inputs, targets = part.inputs.numpy(), None if part.targets is None else part.targets[measured]
+        return Data(inputs[fitted], inputs[measured], targets, images)
 
 
 def deal(

@@ -14,7 +14,7 @@ from cloud_worker.build.cut.cuts import Cut
 from cloud_worker.build.plan.network import LINKS
 from cloud_worker.build.plan.options import Planning
 from cloud_worker.build.plan.ranking import Constraints, Objective
-from cloud_worker.build.samples.dealt import class_names, deal, targets_of
+from cloud_worker.build.samples.dealt import PROMISING, class_names, deal, targets_of
 from cloud_worker.build.samples.files import MOST, Sample, read_samples
 from schemas.errors import ConfigError, PlanError, SampleError
 from schemas.policy import Prices
@@ -106,6 +106,29 @@ def test_parts_share_nothing_and_stay_when_samples_come() -> None:
 def test_the_same_content_counts_once_and_lies_in_one_part() -> None:
     found = deal([*(sample(n) for n in range(40)), *(sample(n) for n in range(40))], Preprocess(kind="identity"), None)
     assert (len(found.calibration) + len(found.held_out), found.repeated) == (40, 40)
+
+
+def values(inputs: Array) -> set[float]:
+    """Each `sample` is its number, again and again."""
+    return {float(each[0]) for each in inputs}
+
+
+def test_the_cut_is_chosen_without_the_samples_that_try_it() -> None:
+    found = deal([sample(n) for n in range(40)], Preprocess(kind="identity"), range(40))
+    data = found.as_data()
+    fitted, measured = values(data.calibration), values(data.held_out)
+    assert fitted | measured == values(found.calibration.arrays)
+    assert not fitted & measured
+    assert data.labels is not None
+    assert {float(each) for each in data.labels} == measured
+
+
+def test_the_cut_of_a_fit_is_chosen_without_the_samples_that_certify_its_exit() -> None:
+    found = deal([sample(n) for n in range(200)], Preprocess(kind="identity"), None, learning=True)
+    data = found.as_data()
+    promising = values(found.calibration.arrays[PROMISING])
+    assert not (values(data.calibration) | values(data.held_out)) & promising
+    assert len(data.calibration) + len(data.held_out) + len(promising) == len(found.calibration)
 
 
 def test_targets_go_with_their_samples() -> None:
