@@ -184,6 +184,20 @@ def test_a_cut_that_the_output_does_not_feel_is_refused() -> None:
             cut_rates(Deaf(), torch.from_numpy(floats(8, *shape)))
 
 
+def test_a_map_that_transform_cannot_be_fitted_to_travels_through_bottleneck() -> None:
+    import torch  # noqa: PLC0415
+
+    class Numb(torch.nn.Module):
+        """Its gradients are far below what table `inverse_scale` can hold."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1e-6 * x.mean((2, 3))
+
+    found = cut_rates(Numb(), torch.from_numpy(floats(16, 3, 4, 4)))
+    assert {point["codec"] for point in found.points} == {"bottleneck", "minmax_u8"}
+    assert "codec transform" in found.left_out[0]
+
+
 def test_a_folder_takes_its_place_when_whole_and_not_before(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "bundle"
     for text in ("one", "two"):
