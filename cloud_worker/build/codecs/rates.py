@@ -60,8 +60,9 @@ def cut_rates(
     """A rate for each limit of a cut, float32 (N, ...), or more, and `minmax_u8`.
 
     (C, H, W) travels through codec `transform`; anything else, and what that cannot be fitted to, through `bottleneck`,
-    its steps by what the output feels of each channel. `wanted_level` of `transform` is among them. `baselines` of (C, H, W): also `bottleneck` and
-    `affine`. Raises ConfigError where the output does not depend on the cut, or where no frame carries any of them.
+    its steps by what the output feels of each channel. `wanted_level` of `transform` is among them. `baselines` of
+    (C, H, W): also `bottleneck` and `affine`. Raises ConfigError where the output does not depend on the cut, or where
+    no frame carries any of them.
     """
     spec = TensorSpec(dtype="float32", shape=tuple(cuts.shape[1:]))
     felt = _gradients(tail, cuts)

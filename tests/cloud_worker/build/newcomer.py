@@ -68,6 +68,10 @@ def failing():
     raise RuntimeError("no such luck")
 
 
+def leaving():
+    raise SystemExit(3)
+
+
 number = 3
 '''
 
@@ -80,9 +84,9 @@ def write_models(folder: Path) -> ModuleType:
     return made
 
 
-def write_images(folder: Path, count: int = 20) -> None:
+def write_images(folder: Path, count: int = 20, seed: int = 1) -> None:
     """So many pictures of each class in a sub-folder of its name, 20x24 pixels, one colour the strongest."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     for index, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
         for number in range(count):
