@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,11 @@ from schemas.errors import ConfigError, ManifestError
 
 
 def check_target(target: Path, samples: Path) -> None:
-    """Raise ConfigError where a bundle at `target` would replace anything but a bundle, or lie among the samples."""
+    """Raise ConfigError where a bundle cannot be at `target`, would replace anything else, or lie among the samples."""
+    nearest = next(parent for parent in target.resolve().parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        msg = f"--out {target} cannot be made: {nearest} is no folder that may be written to; name another"
+        raise ConfigError(msg)
     if target.resolve().is_relative_to(samples.resolve()):
         msg = f"--out {target} lies in --samples {samples}, where it would be read as samples; name a folder beside it"
         raise ConfigError(msg)
@@ -40,16 +45,17 @@ def beside(target: Path) -> Iterator[Path]:
     """
     target = target.resolve()
     made = [parent for parent in target.parents if not parent.exists()]
-    temporary = target.with_name(f".{target.name}-none")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        yield temporary
-        temporary.chmod(0o755)
-        _replace(temporary, target)
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            _replace(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):  # of those that hold the bundle
+        with contextlib.suppress(OSError):  # one that holds the bundle
             for parent in made:
                 parent.rmdir()
 

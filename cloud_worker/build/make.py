@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cloud_worker.build.answers import Answers, Said, calibrate
 from cloud_worker.build.build_options import BuildOptions
-from cloud_worker.build.bundle_folder import beside, entries
+from cloud_worker.build.bundle_folder import beside, check_target, entries
 from cloud_worker.build.choose import named_cut, no_choice, planned
 from cloud_worker.build.codecs.rates import Rates, cut_rates, input_rates, logits_of, numbered
 from cloud_worker.build.cut.cuts import Cut, Graph, cuts, split
@@ -70,8 +70,8 @@ class Built:
 def build(options: BuildOptions, say: Say) -> Built:
     """Build, try and put in place; a bundle that was there is replaced whole, or left alone when anything fails.
 
-    Raises BadInputError for a model, samples or options that cannot be used, MismatchError where a written file does
-    not answer as the model, OSError where nothing can be written.
+    Nothing but a bundle is replaced. Raises BadInputError for a model, samples or options that cannot be used,
+    MismatchError where a written file does not answer as the model, OSError where nothing can be written.
     """
     with _quiet():
         return _build(options, say)
@@ -80,6 +80,7 @@ def build(options: BuildOptions, say: Say) -> Built:
 def _build(options: BuildOptions, say: Say) -> Built:
     if options.int8:
         check_int8()
+    check_target(options.out, options.samples)
     model = load_model(options.model, options.weights)
     say(f"reading samples in {options.samples}")
     found, labels = take_samples(options, model)

@@ -66,8 +66,12 @@ def _files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in known and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in known and not _is_hidden(path.relative_to(folder)) and path.is_file()
     )
+
+
+def _is_hidden(inside: Path) -> bool:
+    return any(part.startswith(".") for part in inside.parts)
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -134,6 +134,7 @@ def test_another_cut_of_the_same_shape_is_another_pair(here: Path) -> None:
         (("--labels", "newcomer_nets.py"), "classes, the model has 3 outputs"),
         (("--targets", "newcomer_nets.py"), "there are 60 samples"),
         (("--report", "nowhere/report.html"), "there is no folder nowhere"),
+        (("--profile", "nowhere/profile.json"), "there is no folder nowhere"),
     ],
 )
 def test_what_cannot_be_used_is_said_and_nothing_is_written(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cloud_worker.build.bundle_folder import beside
+from cloud_worker.build.bundle_folder import beside, check_target
 from cloud_worker.build.choose import named_cut, planned
 from cloud_worker.build.codecs.rates import WANTED, coarsest, cut_rates, input_rates
 from cloud_worker.build.cut.cuts import Cut
@@ -21,6 +22,8 @@ from schemas.policy import Prices
 from schemas.preprocess import Preprocess
 from schemas.tensor import Array, TensorSpec
 from tests.cloud_worker.build.plan_profiles import tiny_profile
+
+REFERENCE = Path(__file__).parents[3] / "models" / "fashion_mnist" / "bundle"
 
 
 def save(folder: Path, **arrays: Array) -> Path:
@@ -52,6 +55,13 @@ def test_npz_files_are_read_by_name(tmp_path: Path) -> None:
         *(f"two.npz#a[{n}]" for n in range(3)),
         *(f"two.npz#b[{n}]" for n in range(2)),
     ]
+
+
+def test_hidden_folders_hold_no_samples(tmp_path: Path) -> None:
+    save(tmp_path, a=floats(3, 5))
+    (tmp_path / ".bundle-1" / "deep").mkdir(parents=True)
+    save(tmp_path / ".bundle-1" / "deep", b=floats(3, 6))
+    assert len(read_samples(tmp_path, None)) == 3
 
 
 def test_bytes_are_images_with_the_channels_last(tmp_path: Path) -> None:
@@ -212,6 +222,46 @@ def test_a_folder_takes_its_place_when_whole_and_not_before(tmp_path: Path) -> N
 
 def _stop_after(_: int) -> None:
     raise KeyboardInterrupt
+
+
+def test_parents_that_were_made_for_nothing_are_removed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), beside(tmp_path / "one" / "two" / "bundle") as folder:
+        _stop_after((folder / "file").write_text("three"))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="File exists"), beside(tmp_path / "file" / "bundle"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_bundle_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with beside(tmp_path / "link") as folder:
+        (folder / "file").write_text("one")
+    assert (tmp_path / "real" / "file").read_text() == "one"
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
+
+
+def test_nothing_but_a_bundle_is_replaced(tmp_path: Path) -> None:
+    target, samples = tmp_path / "target", tmp_path / "samples"
+    check_target(target, samples)
+    target.mkdir()
+    check_target(target, samples)
+    shutil.copy(REFERENCE / "manifest.json", target)
+    shutil.copy(REFERENCE / "head.npz", target)
+    check_target(target, samples)
+    (target / "weights.pt").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=r"holds weights.pt, which is no part of a bundle; name another"):
+        check_target(target, samples)
+    (target / "manifest.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"holds head.npz, which is no part"):
+        check_target(target, samples)
+    with pytest.raises(ConfigError, match=r"head.npz is no folder that may be written to; name another"):
+        check_target(target / "head.npz" / "deep" / "bundle", samples)
+    for inside in (samples, samples / "deep" / "bundle"):
+        with pytest.raises(ConfigError, match="where it would be read as samples"):
+            check_target(inside, samples)
 
 
 def test_a_bundle_that_cannot_be_replaced_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
