@@ -18,7 +18,7 @@ from cloud_worker.build.answers import Answers, Said, calibrate
 from cloud_worker.build.build_options import BuildOptions
 from cloud_worker.build.bundle_folder import beside, check_target, entries
 from cloud_worker.build.choose import named_cut, no_choice, planned
-from cloud_worker.build.codecs.rates import Rates, cut_rates, input_rates, logits_of, numbered
+from cloud_worker.build.codecs.rates import FirstOutput, Rates, cut_rates, input_rates, logits_of, numbered
 from cloud_worker.build.cut.cuts import Cut, Graph, cuts, split
 from cloud_worker.build.export.freeze import weights_digest, write_pt2
 from cloud_worker.build.export.heads import Heads, check_int8, example_of, export_heads, may_be_head, with_int8
@@ -28,7 +28,7 @@ from cloud_worker.build.measure.profiling import Settings, measure, worth_measur
 from cloud_worker.build.model_source import load_model
 from cloud_worker.build.plan.ranking import Plan, Ranked
 from cloud_worker.build.point_leakage import Dealt, points_leakage, with_leakage
-from cloud_worker.build.samples.dealt import SampleSet
+from cloud_worker.build.samples.dealt import Part, SampleSet
 from cloud_worker.build.samples.taken import take_samples
 from cloud_worker.build.self_test import Trial, try_bundle
 from schemas.bundle import FULL, MANIFEST, TAIL, Manifest, seal
@@ -36,6 +36,7 @@ from schemas.bundle_files import open_bundle
 from schemas.certificate import CERTIFICATE
 from schemas.codecs import open_codec
 from schemas.codecs.tables import pack_tables
+from schemas.errors import SampleError
 from schemas.tensor import Array
 
 Say = Callable[[str], None]
@@ -88,6 +89,7 @@ def _build(options: BuildOptions, say: Say) -> Built:
     example = example_of(calibration.inputs)
     say(f"tracing the model for {list(example.shape[1:])}, {len(calibration)} samples to calibrate on")
     graph = Graph.trace(model, example)
+    whole = _finite(logits_of(model, calibration.inputs), calibration)
     chosen = _chosen(options, graph, found, say)
     cut = chosen.cut
     say(f"cut {cut.index} after {cut.name}: {cut.elements:,} values, {cut.share:.1%} of the multiply-accumulates")
@@ -96,7 +98,6 @@ def _build(options: BuildOptions, say: Say) -> Built:
     sent = halves.run_head(calibration.inputs)
     rates = (_cut_rates(options, chosen, halves, sent.cuts), input_rates(found.spec, calibration.arrays))
     paired = pairing(model, graph, cut, halves)
-    whole = logits_of(model, calibration.inputs)
     said = Said(whole, _arrived(halves, rates[0], sent.cuts), sent.logits)
     answers = calibrate(said, calibration, options.promise, paired)
     say("exporting the head")
@@ -137,6 +138,15 @@ def _build(options: BuildOptions, say: Say) -> Built:
             manifest = _with_leakage(folder, manifest, sent.cuts, halves, found)
         _write_manifest(folder, manifest)
     return Built(manifest, chosen, found, halves, heads, rates, answers, trial)
+
+
+def _finite(logits: Tensor, part: Part) -> Tensor:
+    """Raise SampleError, naming the first sample whose logits (N, classes) are not finite."""
+    wrong = (~logits.isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if wrong:
+        msg = f"the model's answer to {part.names[wrong[0]]} is not finite; look at the model, or remove that sample"
+        raise SampleError(msg)
+    return logits
 
 
 def _cut_rates(options: BuildOptions, chosen: Chosen, halves: Halves, sent: Array) -> Rates:
@@ -204,7 +214,13 @@ def _write(
         (folder / name).write_bytes(pack_tables(tables))
     write_pt2(halves.tail, torch.zeros(1, *halves.cut.shape), folder / TAIL)
     if rates[1].points:
-        write_pt2(full[0], full[1], folder / FULL)
+        write_pt2(_single(*full), full[1], folder / FULL)
+
+
+@torch.no_grad()
+def _single(model: nn.Module, example: Tensor) -> nn.Module:
+    """What returns logits alone: the model, or its first output."""
+    return model if isinstance(model(example), Tensor) else FirstOutput(model).eval()
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

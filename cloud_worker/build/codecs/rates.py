@@ -132,14 +132,14 @@ def _gradients(tail: nn.Module, cuts: Tensor) -> Tensor:
     draws = max(1, min(_MOST_DRAWS, _MOST_GRADIENTS // (elements * min(len(cuts), _TRIED))))
     count = max(1, min(len(cuts), _MOST_GRADIENTS // (elements * draws)))
     try:
-        return gradients(_First(tail), cuts[:count], draws)
+        return gradients(FirstOutput(tail), cuts[:count], draws)
     except RuntimeError as error:
         msg = f"the tail has no gradient at this cut ({str(error).splitlines()[0][:200]}); choose another"
         raise ConfigError(msg) from None
 
 
-class _First(nn.Module):
-    """A module's first output."""
+class FirstOutput(nn.Module):
+    """A module's first output alone."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

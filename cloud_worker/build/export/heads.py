@@ -100,9 +100,13 @@ def run_deployed(bundle: Path, file: str, inputs: Tensor) -> HeadTensors:
         given, made = Path(folder) / "inputs.npy", Path(folder) / "outputs.npz"
         np.save(given, inputs.numpy())
         argv = ["-m", "edge_node.head_trial", str(bundle.resolve()), _RUNTIMES[file], str(given), str(made)]
-        done = subprocess.run(  # noqa: S603 - this interpreter, this package
-            [sys.executable, *argv], capture_output=True, text=True, timeout=_LIMIT_S, check=False
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - this interpreter, this package
+                [sys.executable, *argv], capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            msg = f"{file} takes more than {_LIMIT_S} s for {len(inputs)} samples; cut earlier"
+            raise BundleError(msg) from None
         if done.returncode != 0:
             said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             msg = f"{file} cannot be tried: {said[-1]}"

@@ -10,12 +10,14 @@ from typing import Final
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from cloud_worker.build.measure.data import Data, Images
 from cloud_worker.build.samples.files import Sample
 from schemas.errors import ConfigError, SampleError
 from schemas.preprocess import Preprocess
+from schemas.record import explain
 from schemas.tensor import Array, TensorSpec
 
 CALIBRATION_SHARE: Final = 0.7
@@ -83,8 +85,7 @@ def deal(
 
     Raises SampleError when a part gets too few different samples, ConfigError when preprocessing does not fit them.
     """
-    first = samples[0].array
-    spec = TensorSpec.model_validate({"dtype": str(first.dtype), "shape": first.shape})
+    spec = _spec_of(samples[0])
     preprocess.output_spec(spec)
     of_digest = {_digest(each.array): index for index, each in enumerate(samples)}
     shares = LEARNING_SHARES if learning else (0.0, CALIBRATION_SHARE)
@@ -112,6 +113,15 @@ def learning_part(samples: Sequence[Sample], dealt: SampleSet, targets: Sequence
         msg = f"--fit-samples: {len(kept)} samples are left that are not among --samples; {LEAST_LEARNING} are needed"
         raise SampleError(msg)
     return _part([samples[index] for index in kept], dealt.preprocess, _picked(targets, kept))
+
+
+def _spec_of(sample: Sample) -> TensorSpec:
+    try:
+        return TensorSpec.model_validate({"dtype": str(sample.array.dtype), "shape": sample.array.shape})
+    except ValidationError as error:
+        fact = f"{sample.name} is {sample.array.dtype}{list(sample.array.shape)}, which cannot be sent"
+        msg = f"{fact} ({explain(error)}); cut such samples into windows, or reshape them"
+        raise SampleError(msg) from None
 
 
 def _digest(array: Array) -> bytes:

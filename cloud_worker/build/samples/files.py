@@ -145,7 +145,7 @@ def _are_several(members: list[tuple[Path, str, Array]], shape: tuple[int, ...] 
     shapes = {array.shape for _, _, array in members}
     if shape is None:
         one_each = len(members) > 1 and len(shapes) == 1
-        return dict.fromkeys(shapes, not one_each)
+        return {each: len(each) > 0 and not one_each for each in shapes}
     allowed = _allowed(shape)
     told = {each: each[1:] in allowed and each not in allowed for each in shapes}
     for path, item, array in members:
@@ -178,7 +178,7 @@ def _as_sample(path: Path, array: Array, shape: tuple[int, ...] | None) -> Array
         raise SampleError(msg)
     if array.ndim == 0 or (shape is not None and array.shape != shape):
         wanted = "one dimension or more" if shape is None else f"{list(shape)}"
-        msg = f"{path} holds {_told(array)}; a float32 sample of this model has {wanted}"
+        msg = f"{path} holds {_told(array)}; give float32 samples of {wanted}"
         raise SampleError(msg)
     if not np.isfinite(array).all():
         msg = f"{path} holds values that are not finite; remove that sample"

@@ -26,7 +26,7 @@ from tests.cloud_worker.build.plan_profiles import tiny_profile
 REFERENCE = Path(__file__).parents[3] / "models" / "fashion_mnist" / "bundle"
 
 
-def save(folder: Path, **arrays: Array) -> Path:
+def save(folder: Path, **arrays: Array | np.float32) -> Path:
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     return folder
@@ -84,6 +84,8 @@ def test_of_too_many_as_many_are_taken_evenly(tmp_path: Path) -> None:
         ({"a": np.full((3, 5), np.nan, np.float32)}, None, "a.npy holds values that are not finite"),
         ({"a": np.zeros((3, 5), np.uint8)}, (5,), "a.npy holds uint8"),
         ({"a": floats(3, 5), "b": floats(3, 6)}, None, r"b.npy\[0\] is float32\[6\], a.npy\[0\] is float32\[5\]"),
+        ({"a": np.float32(3)}, None, r"a.npy holds float32\[\]; give float32 samples of one dimension or more"),
+        ({"a": floats(60)}, None, r"a.npy holds float32\[\]; give float32 samples of one dimension or more"),
         ({"a": np.array({})}, None, "a.npy is not a whole file of numbers"),
     ],
 )
@@ -145,6 +147,13 @@ def test_targets_go_with_their_samples() -> None:
     found = deal([sample(n) for n in range(40)], Preprocess(kind="identity"), range(40))
     assert found.held_out.targets is not None
     assert [str(each) for each in found.held_out.targets] == list(found.held_out.names)
+
+
+@pytest.mark.parametrize("shape", [(1, 65_537), (1, 2, 1, 2, 1, 2, 1)])
+def test_samples_that_no_spec_can_state_are_refused(shape: tuple[int, ...]) -> None:
+    samples = [Sample(f"{n}", "", np.full(shape, n, np.float32)) for n in range(20)]
+    with pytest.raises(SampleError, match="cut such samples into windows, or reshape them"):
+        deal(samples, Preprocess(kind="identity"), None)
 
 
 def test_classes_are_sub_folders_numbers_or_what_is_told(tmp_path: Path) -> None:
