@@ -21,7 +21,7 @@ from cloud_worker.build.choose import named_cut, no_choice, planned
 from cloud_worker.build.codecs.rates import FirstOutput, Rates, cut_rates, input_rates, logits_of, numbered
 from cloud_worker.build.cut.cuts import Cut, Graph, cuts, split
 from cloud_worker.build.export.freeze import weights_digest, write_pt2
-from cloud_worker.build.export.heads import Heads, check_int8, example_of, export_heads, may_be_head, with_int8
+from cloud_worker.build.export.heads import Heads, check_int8, example_of, export_heads, may_be_head, no_head, with_int8
 from cloud_worker.build.halves import Halves, full_macs, make_halves
 from cloud_worker.build.measure.profile_file import SplitProfile, read_profile, write_profile
 from cloud_worker.build.measure.profiling import Settings, measure, worth_measuring
@@ -177,11 +177,13 @@ def _chosen(options: BuildOptions, graph: Graph, samples: SampleSet, say: Say) -
         return Chosen(named_cut(found, options.cut), None, None)
     if options.profile is not None and options.profile.exists():
         say(f"planning with {options.profile}")
-        return Chosen(*planned(found, read_profile(options.profile), options.planning))
-    measured = profiled(options.name, graph, found, samples, say)
-    if options.profile is not None:
-        write_profile(measured, options.profile)
-    return Chosen(*planned(found, measured, options.planning))
+        profile = read_profile(options.profile)
+    else:
+        profile = profiled(options.name, graph, found, samples, say)
+        if options.profile is not None:
+            write_profile(profile, options.profile)
+    example = example_of(samples.calibration.inputs)
+    return Chosen(*planned(found, profile, options.planning, lambda cut: no_head(split(graph, cut)[0], example), say))
 
 
 def profiled(name: str, graph: Graph, found: list[Cut], samples: SampleSet, say: Say) -> SplitProfile:

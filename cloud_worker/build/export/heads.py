@@ -45,8 +45,7 @@ def export_heads(head: nn.Module, example: Tensor) -> Heads:
         refused[HEAD_TFLITE] = _NO_CONVERTER
     else:
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # the converter prints its steps
-                files[HEAD_TFLITE] = export_tflite(head, example)
+            files[HEAD_TFLITE] = _in_tflite(head, example)
         except BundleError as error:
             refused[HEAD_TFLITE] = str(error)
     if not files:
@@ -80,6 +79,28 @@ def may_be_head(head: nn.Module, example: Tensor) -> bool:
     except BundleError:
         return False
     return True
+
+
+def no_head(head: nn.Module, example: Tensor) -> str | None:
+    """Why no edge runtime takes a head; None where one does. NumPy's is tried first, which is quicker."""
+    try:
+        export_numpy(head, example)
+    except BundleError as error:
+        told = f"{HEAD_NUMPY}: {error}"
+    else:
+        return None
+    if not has_converter():
+        return f"{told}; {HEAD_TFLITE}: {_NO_CONVERTER}"
+    try:
+        _in_tflite(head, example)
+    except BundleError as error:
+        return f"{told}; {HEAD_TFLITE}: {error}"
+    return None
+
+
+def _in_tflite(head: nn.Module, example: Tensor) -> bytes:
+    with contextlib.redirect_stdout(sys.stderr):  # the converter prints its steps
+        return export_tflite(head, example)
 
 
 class HeadTensors(NamedTuple):

@@ -107,7 +107,7 @@ class _Fit:
         self.marks = train.marks()
         if settings.start is not None:
             load_fitted(settings.start, pair, None)
-            self.marks = torch.cat([self.marks, marks_in(settings.start)]).unique()
+            self.marks = torch.cat([self.marks, marks_in(settings.start)])
             run["start"] = weights_digest(head=pair.head, tail=pair.tail)
         plan = Plan(settings.epochs, settings.peak_lr, settings.batch)
         self.state = State(pair, plan, len(train.inputs), settings.seed, slow=list(pair.copied()), pace=COPIED_PACE)

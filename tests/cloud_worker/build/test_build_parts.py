@@ -1,4 +1,4 @@
-"""The parts of a build by themselves: samples read and dealt, rates found, the folder in its place, the choice."""
+"""The parts of a build by themselves: samples read and dealt, rates found, the folder in its place."""
 
 from __future__ import annotations
 
@@ -9,19 +9,12 @@ import numpy as np
 import pytest
 
 from cloud_worker.build.bundle_folder import beside, check_target
-from cloud_worker.build.choose import named_cut, planned
 from cloud_worker.build.codecs.rates import WANTED, coarsest, cut_rates, input_rates
-from cloud_worker.build.cut.cuts import Cut
-from cloud_worker.build.plan.network import LINKS
-from cloud_worker.build.plan.options import Planning
-from cloud_worker.build.plan.ranking import Constraints, Objective
 from cloud_worker.build.samples.dealt import PROMISING, class_names, deal, targets_of
 from cloud_worker.build.samples.files import MOST, Sample, read_samples
-from schemas.errors import ConfigError, PlanError, SampleError
-from schemas.policy import Prices
+from schemas.errors import ConfigError, SampleError
 from schemas.preprocess import Preprocess
 from schemas.tensor import Array, TensorSpec
-from tests.cloud_worker.build.plan_profiles import tiny_profile
 
 REFERENCE = Path(__file__).parents[3] / "models" / "fashion_mnist" / "bundle"
 
@@ -289,36 +282,3 @@ def test_a_bundle_that_cannot_be_replaced_comes_back(tmp_path: Path, monkeypatch
         (folder / "file").write_text("two")
     assert (target / "file").read_text() == "one"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-
-
-def cut(index: int, share: float, refused: str | None = None) -> Cut:
-    return Cut(index, f"block.{index}", (f"block.{index}",), (), 8, int(share * 100), share, None, refused)
-
-
-ASKED = Planning(LINKS["4G"], Prices(), Objective(), Constraints())
-
-
-def test_a_cut_is_found_by_number_and_name() -> None:
-    found = [cut(1, 0.3), cut(2, 0.6, "many tensors cross")]
-    assert named_cut(found, "1") is named_cut(found, "block.1") is found[0]
-    with pytest.raises(ConfigError, match=r"'block.3' is no cut of this model; it has block.1"):
-        named_cut(found, "block.3")
-    with pytest.raises(ConfigError, match=r"cannot be cut after block.2 \(cut 2\): many tensors cross"):
-        named_cut(found, "2")
-
-
-def test_the_plan_s_best_cut_is_taken_whatever_else_would_be_better() -> None:
-    chosen, plan, best = planned([cut(1, 0.3)], tiny_profile(), ASKED)
-    assert (chosen.index, best.candidate.site.cut) == (1, 1)
-    assert plan.best.score <= best.score
-
-
-def test_a_profile_of_another_model_and_constraints_that_no_cut_keeps_to_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"the profile's cut 1 \(block.1\) is none of this model"):
-        planned([cut(1, 0.5)], tiny_profile(), ASKED)
-    with pytest.raises(PlanError, match=r"max_edge_macs_share is 0\.1, it has 0\.3"):
-        planned(
-            [cut(1, 0.3)],
-            tiny_profile(),
-            Planning(LINKS["4G"], Prices(), Objective(), Constraints(max_edge_macs_share=0.1)),
-        )
