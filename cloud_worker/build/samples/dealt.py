@@ -178,14 +178,15 @@ def targets_of(
         found = [number.get(each.folder) if each.folder else None for each in samples]
         return None if None in found else tuple(each for each in found if each is not None)
     lines = read_lines(file, option)
-    if len(lines) != len(samples):
-        msg = f"{option} {file} has {len(lines)} lines, there are {len(samples)} samples; one class a line, by name"
+    if len(lines) != samples[0].among:
+        fact = f"{option} {file} has {len(lines)} lines, there are {samples[0].among} samples"
+        msg = f"{fact}; one class a line, for those that are not taken too"
         raise ConfigError(msg)
     unknown = next((line for line in lines if line not in number), None)
     if unknown is not None:
         msg = f"{option} {file} names {unknown!r}, which is none of the {len(labels)} classes; give --labels too"
         raise ConfigError(msg)
-    return tuple(number[line] for line in lines)
+    return tuple(number[lines[each.place]] for each in samples)
 
 
 def read_lines(file: Path, option: str) -> list[str]:

@@ -29,8 +29,8 @@ def floats(*shape: int) -> Array:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def sample(number: int, folder: str = "") -> Sample:
-    return Sample(str(number), folder, np.full((4,), number, np.float32))
+def sample(number: int, folder: str = "", among: int = 3) -> Sample:
+    return Sample(str(number), folder, np.full((4,), number, np.float32), number, among)
 
 
 def test_one_array_is_many_samples_and_several_alike_are_one_each(tmp_path: Path) -> None:
@@ -142,9 +142,20 @@ def test_targets_go_with_their_samples() -> None:
     assert [str(each) for each in found.held_out.targets] == list(found.held_out.names)
 
 
+def test_of_many_samples_the_classes_are_those_of_the_ones_that_are_taken(tmp_path: Path) -> None:
+    save(tmp_path, a=np.arange(10, dtype=np.float32)[:, None], b=np.arange(10, 15, dtype=np.float32)[:, None])
+    (tmp_path / "t").write_text("\n".join(map(str, range(15))))
+    labels = tuple(map(str, range(15)))
+    found = read_samples(tmp_path, (1,), 5)
+    assert targets_of(found, labels, tmp_path / "t") == tuple(int(each.array[0]) for each in found)
+    (tmp_path / "t").write_text("0\n" * len(found))
+    with pytest.raises(ConfigError, match=r"has 4 lines, there are 15 samples"):
+        targets_of(found, labels, tmp_path / "t")
+
+
 @pytest.mark.parametrize("shape", [(1, 65_537), (1, 2, 1, 2, 1, 2, 1)])
 def test_samples_that_no_spec_can_state_are_refused(shape: tuple[int, ...]) -> None:
-    samples = [Sample(f"{n}", "", np.full(shape, n, np.float32)) for n in range(20)]
+    samples = [Sample(f"{n}", "", np.full(shape, n, np.float32), n, 20) for n in range(20)]
     with pytest.raises(SampleError, match="cut such samples into windows, or reshape them"):
         deal(samples, Preprocess(kind="identity"), None)
 
