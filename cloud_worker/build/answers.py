@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cloud_worker.build.exits import ExitCalibration, calibrate_exit, temperature_of
 from cloud_worker.build.fit_options import Promise
-from cloud_worker.build.samples.dealt import Part
+from cloud_worker.build.samples.dealt import CHOOSING, PROMISING, Part
 from schemas.certificate import Mode
 from schemas.tensor import Array
 
@@ -41,7 +41,7 @@ def calibrate(said: Said, calibration: Part, promise: Promise, subject: str) -> 
     """Temperatures, and the certificate of the exit.
 
     With classes the exit is held to them, without to the unsplit model's answers; then temperatures of tail and
-    unsplit model stay 1. Even samples fit the exit's temperature, odd ones certify it.
+    unsplit model stay 1. The samples of CHOOSING fit the exit's temperature, those of PROMISING certify it.
     """
     mode: Mode = "agreement" if calibration.targets is None else "labels"
     reference = said.full.argmax(1).numpy() if calibration.targets is None else calibration.targets
@@ -52,12 +52,11 @@ def calibrate(said: Said, calibration: Part, promise: Promise, subject: str) -> 
 
     found = None
     if said.exit is not None:
-        even, odd = slice(0, None, 2), slice(1, None, 2)
         found = calibrate_exit(
-            said.exit[even],
-            reference[even],
-            said.exit[odd],
-            reference[odd],
+            said.exit[CHOOSING],
+            reference[CHOOSING],
+            said.exit[PROMISING],
+            reference[PROMISING],
             mode=mode,
             alpha=promise.alpha,
             delta=promise.delta,

@@ -135,9 +135,10 @@ def build_options(arguments: argparse.Namespace, environment: Mapping[str, str])
     if missing:
         msg = f"--{missing[0]} is missing; build needs --{', --'.join(_NEEDED)}"
         raise ConfigError(msg)
-    if value["report"] is not None and not value["report"].parent.is_dir():
-        msg = f"--report {value['report']}: there is no folder {value['report'].parent}; make it first"
-        raise ConfigError(msg)
+    for name in ("report", "profile"):
+        if value[name] is not None and not value[name].parent.is_dir():
+            msg = f"--{name} {value[name]}: there is no folder {value[name].parent}; make it first"
+            raise ConfigError(msg)
     plain = {name: value[name] for name in ("model", "weights", "samples", "out", "version", "labels", "targets")}
     return BuildOptions(
         **plain,

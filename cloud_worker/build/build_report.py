@@ -17,6 +17,7 @@ from cloud_worker.build.samples.files import IMAGES
 from cloud_worker.build.self_test import Answered, Tried
 from schemas.bundle import HEAD_INT8
 from schemas.leakage import Leakage
+from schemas.policy import Route
 
 _AGREES: Final = 0.95
 """Agreement at which sizes are compared."""
@@ -99,6 +100,8 @@ def _why(chosen: Chosen) -> str:
     )
     if first is chosen.best:
         return f"{told}, better than all in the cloud and all on the edge"
+    if first.candidate.site.route is Route.HYBRID_SPLIT:
+        return f"{told}; {first.candidate} would score better, but no edge runtime takes its head"
     return f"{told}; {first.candidate} would score better ({first.candidate.p50.total_ms:.1f} ms), but a bundle is cut"
 
 

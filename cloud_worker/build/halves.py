@@ -13,6 +13,7 @@ from cloud_worker.build.cut.cuts import Cut, Graph, split
 from cloud_worker.build.cut.macs import macs_of
 from cloud_worker.build.export.heads import HeadTensors, example_of
 from cloud_worker.build.fit_options import Fitting
+from cloud_worker.build.learn.fit_files import FITTED, check_unseen
 from cloud_worker.build.learn.learn import learn
 from cloud_worker.build.learn.settings import LearnData, LearnSettings, Learnt
 from cloud_worker.build.samples.dealt import Part, SampleSet
@@ -58,7 +59,8 @@ def make_halves(
 ) -> Halves:
     """The model's own halves, or those that are learnt around the cut.
 
-    Raises ConfigError for a cut that is refused, else as `learn` does.
+    Raises ConfigError for a cut that is refused and for an earlier fit that has seen samples which are to try it, else
+    as `learn` does.
     """
     if fitting is None or samples.learning is None:
         return own_halves(graph, cut)
@@ -74,6 +76,7 @@ def make_halves(
         seed=fitting.seed,
         start=fitting.start,
     )
+    _check_unseen(fitting, samples)
     say(f"learning from {len(samples.learning)} samples, progress in {fitting.folder}")
     learnt = learn(
         graph,
@@ -88,6 +91,14 @@ def make_halves(
     shape = example_of(samples.calibration.inputs), torch.zeros(1, *learnt.spec.shape)
     macs = _macs(_Joined(learnt.head), shape[0]), _macs(learnt.tail, shape[1])
     return Halves(learnt.head, learnt.tail, learnt.spec, *macs, learnt)
+
+
+def _check_unseen(fitting: Fitting, samples: SampleSet) -> None:
+    """Raise ConfigError where a fit that is taken, or begun from, has seen samples that calibrate or are held out."""
+    marks = torch.cat([_learn_data(part).marks() for part in (samples.calibration, samples.held_out)])
+    for path in (fitting.folder / FITTED, fitting.start):
+        if path is not None and path.exists():
+            check_unseen(path, marks)
 
 
 def own_halves(graph: Graph, cut: Cut) -> Halves:

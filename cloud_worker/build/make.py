@@ -16,19 +16,19 @@ from torch import Tensor, nn
 
 from cloud_worker.build.answers import Answers, Said, calibrate
 from cloud_worker.build.build_options import BuildOptions
-from cloud_worker.build.bundle_folder import beside, entries
+from cloud_worker.build.bundle_folder import beside, check_target, entries
 from cloud_worker.build.choose import named_cut, no_choice, planned
-from cloud_worker.build.codecs.rates import Rates, cut_rates, input_rates, logits_of, numbered
+from cloud_worker.build.codecs.rates import FirstOutput, Rates, cut_rates, input_rates, logits_of, numbered
 from cloud_worker.build.cut.cuts import Cut, Graph, cuts, split
 from cloud_worker.build.export.freeze import weights_digest, write_pt2
-from cloud_worker.build.export.heads import Heads, check_int8, example_of, export_heads, may_be_head, with_int8
+from cloud_worker.build.export.heads import Heads, check_int8, example_of, export_heads, may_be_head, no_head, with_int8
 from cloud_worker.build.halves import Halves, full_macs, make_halves
 from cloud_worker.build.measure.profile_file import SplitProfile, read_profile, write_profile
 from cloud_worker.build.measure.profiling import Settings, measure, worth_measuring
 from cloud_worker.build.model_source import load_model
 from cloud_worker.build.plan.ranking import Plan, Ranked
 from cloud_worker.build.point_leakage import Dealt, points_leakage, with_leakage
-from cloud_worker.build.samples.dealt import SampleSet
+from cloud_worker.build.samples.dealt import Part, SampleSet
 from cloud_worker.build.samples.taken import take_samples
 from cloud_worker.build.self_test import Trial, try_bundle
 from schemas.bundle import FULL, MANIFEST, TAIL, Manifest, seal
@@ -36,6 +36,7 @@ from schemas.bundle_files import open_bundle
 from schemas.certificate import CERTIFICATE
 from schemas.codecs import open_codec
 from schemas.codecs.tables import pack_tables
+from schemas.errors import SampleError
 from schemas.tensor import Array
 
 Say = Callable[[str], None]
@@ -70,8 +71,8 @@ class Built:
 def build(options: BuildOptions, say: Say) -> Built:
     """Build, try and put in place; a bundle that was there is replaced whole, or left alone when anything fails.
 
-    Raises BadInputError for a model, samples or options that cannot be used, MismatchError where a written file does
-    not answer as the model, OSError where nothing can be written.
+    Nothing but a bundle is replaced. Raises BadInputError for a model, samples or options that cannot be used,
+    MismatchError where a written file does not answer as the model, OSError where nothing can be written.
     """
     with _quiet():
         return _build(options, say)
@@ -80,6 +81,7 @@ def build(options: BuildOptions, say: Say) -> Built:
 def _build(options: BuildOptions, say: Say) -> Built:
     if options.int8:
         check_int8()
+    check_target(options.out, options.samples)
     model = load_model(options.model, options.weights)
     say(f"reading samples in {options.samples}")
     found, labels = take_samples(options, model)
@@ -87,6 +89,7 @@ def _build(options: BuildOptions, say: Say) -> Built:
     example = example_of(calibration.inputs)
     say(f"tracing the model for {list(example.shape[1:])}, {len(calibration)} samples to calibrate on")
     graph = Graph.trace(model, example)
+    whole = _finite(logits_of(model, calibration.inputs), calibration)
     chosen = _chosen(options, graph, found, say)
     cut = chosen.cut
     say(f"cut {cut.index} after {cut.name}: {cut.elements:,} values, {cut.share:.1%} of the multiply-accumulates")
@@ -95,7 +98,6 @@ def _build(options: BuildOptions, say: Say) -> Built:
     sent = halves.run_head(calibration.inputs)
     rates = (_cut_rates(options, chosen, halves, sent.cuts), input_rates(found.spec, calibration.arrays))
     paired = pairing(model, graph, cut, halves)
-    whole = logits_of(model, calibration.inputs)
     said = Said(whole, _arrived(halves, rates[0], sent.cuts), sent.logits)
     answers = calibrate(said, calibration, options.promise, paired)
     say("exporting the head")
@@ -138,6 +140,15 @@ def _build(options: BuildOptions, say: Say) -> Built:
     return Built(manifest, chosen, found, halves, heads, rates, answers, trial)
 
 
+def _finite(logits: Tensor, part: Part) -> Tensor:
+    """Raise SampleError, naming the first sample whose logits (N, classes) are not finite."""
+    wrong = (~logits.isfinite().all(dim=1)).nonzero().flatten().tolist()
+    if wrong:
+        msg = f"the model's answer to {part.names[wrong[0]]} is not finite; look at the model, or remove that sample"
+        raise SampleError(msg)
+    return logits
+
+
 def _cut_rates(options: BuildOptions, chosen: Chosen, halves: Halves, sent: Array) -> Rates:
     wanted = chosen.best.candidate.point if chosen.best and halves.learnt is None else None
     level = wanted.config.get("level") if wanted and wanted.codec == "transform" else None
@@ -166,11 +177,13 @@ def _chosen(options: BuildOptions, graph: Graph, samples: SampleSet, say: Say) -
         return Chosen(named_cut(found, options.cut), None, None)
     if options.profile is not None and options.profile.exists():
         say(f"planning with {options.profile}")
-        return Chosen(*planned(found, read_profile(options.profile), options.planning))
-    measured = profiled(options.name, graph, found, samples, say)
-    if options.profile is not None:
-        write_profile(measured, options.profile)
-    return Chosen(*planned(found, measured, options.planning))
+        profile = read_profile(options.profile)
+    else:
+        profile = profiled(options.name, graph, found, samples, say)
+        if options.profile is not None:
+            write_profile(profile, options.profile)
+    example = example_of(samples.calibration.inputs)
+    return Chosen(*planned(found, profile, options.planning, lambda cut: no_head(split(graph, cut)[0], example), say))
 
 
 def profiled(name: str, graph: Graph, found: list[Cut], samples: SampleSet, say: Say) -> SplitProfile:
@@ -203,7 +216,13 @@ def _write(
         (folder / name).write_bytes(pack_tables(tables))
     write_pt2(halves.tail, torch.zeros(1, *halves.cut.shape), folder / TAIL)
     if rates[1].points:
-        write_pt2(full[0], full[1], folder / FULL)
+        write_pt2(_single(*full), full[1], folder / FULL)
+
+
+@torch.no_grad()
+def _single(model: nn.Module, example: Tensor) -> nn.Module:
+    """What returns logits alone: the model, or its first output."""
+    return model if isinstance(model(example), Tensor) else FirstOutput(model).eval()
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -47,7 +47,7 @@ def _looked_up(name: str) -> Any:
         except ModuleNotFoundError as error:
             msg = f"--model {name}: no module is called {error.name}; run the command in the folder that has it"
             raise ConfigError(msg) from None
-        except Exception as error:  # whatever the model's code raises
+        except (Exception, SystemExit) as error:  # whatever the model's code raises
             msg = f"--model {name}: importing {module_name} fails ({_reason(error)}); make it importable first"
             raise ConfigError(msg) from error
     for part in attribute.split("."):
@@ -66,7 +66,7 @@ def _made(found: Any, name: str) -> nn.Module:
         with _current_folder():
             try:
                 found = found()
-            except Exception as error:  # whatever the model's code raises
+            except (Exception, SystemExit) as error:  # whatever the model's code raises
                 msg = f"--model {name}: calling it fails ({_reason(error)}); name a function that takes no arguments"
                 raise ConfigError(msg) from error
     if not isinstance(found, nn.Module):
@@ -92,7 +92,10 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     except OSError as error:
         msg = f"--weights {path} cannot be read: {error.strerror or error}; {remedy}"
         raise ConfigError(msg) from None
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError) as error:
+    except pickle.UnpicklingError:
+        msg = f"--weights {path} is no file of weights (it holds more than tensors); {remedy}"
+        raise ConfigError(msg) from None
+    except (EOFError, RuntimeError, ValueError) as error:
         msg = f"--weights {path} is no file of weights ({_reason(error)}); {remedy}"
         raise ConfigError(msg) from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
@@ -114,5 +117,5 @@ def _current_folder() -> Iterator[None]:
         sys.path.remove(here)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -20,6 +20,7 @@ from cloud_worker.programs import TorchProgram
 from schemas.bundle import FULL, HEAD_INT8, TAIL, Manifest, OperatingPoint
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.codecs import Codec
+from schemas.errors import BundleError
 from schemas.policy import TaskRoutingPolicy
 from schemas.probability import softmax
 from schemas.tensor import Array
@@ -99,7 +100,11 @@ def try_bundle(folder: Path, model: nn.Module, halves: Halves, part: Part) -> Tr
     bundle.verify()
     most = max(_TRIED, _MOST_VALUES // part.inputs[0].numel())
     inputs, arrays = part.inputs[:most], part.arrays[:most]
-    judge = _Judge(logits_of(model, inputs), None if part.targets is None else part.targets[:most])
+    whole = logits_of(model, inputs)
+    if not whole.isfinite().all():
+        msg = f"the model's answer to one of {len(inputs)} held-out samples is not finite; look at the model"
+        raise BundleError(msg)
+    judge = _Judge(whole, None if part.targets is None else part.targets[:most])
     few = inputs[:_TRIED_HEADS]
     wanted = halves.run_head(inputs)
     deployed = {file: run_deployed(folder, file, few) for file in FLOAT_HEADS if file in bundle.manifest.files}

@@ -25,20 +25,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build and print what was built; 2, with one line, for what cannot be used, and then nothing is written.
+    """Build and print what was built; 2, with one line, for what cannot be used, 130 after Ctrl-C or SIGTERM.
 
-    130 after Ctrl-C or SIGTERM, with nothing written either.
+    The bundle is whole or was not touched then; a profile, and what was learnt until then, are kept.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _check_torch()
         options = build_options(arguments, os.environ)
         lines = _built(options)
-    except (BadInputError, OSError) as error:
+    except (BadInputError, OSError, MemoryError) as error:
         _say_error(_reason(error))
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        _say_error("stopped; nothing was written")
+        _say_error("stopped; no bundle is half-written. The same command begins again, with --fit after its last epoch")
         return EXIT_STOPPED
     sys.stdout.write("\n".join(lines) + "\n")
     return EXIT_OK
@@ -65,6 +65,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         place = f" ({error.filename})" if error.filename else ""
         return f"nothing can be written{place}: {error.strerror or error}; make room, or name another --out and --fit"
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({error}); take fewer samples, or a machine with more"
     return " ".join(str(error).split())
 
 

@@ -46,7 +46,7 @@ class Rates(NamedTuple):
     points: list[dict[str, Any]]
     tables: dict[str, Tables]
     left_out: list[str]
-    """Points that no frame can carry, in words."""
+    """Points that no frame can carry, and a codec that cannot be fitted, in words."""
 
 
 def cut_rates(
@@ -59,20 +59,25 @@ def cut_rates(
 ) -> Rates:
     """A rate for each limit of a cut, float32 (N, ...), or more, and `minmax_u8`.
 
-    (C, H, W) travels through codec `transform`; anything else through `bottleneck`, its steps by what the output
-    feels of each channel. `wanted_level` of `transform` is among them. `baselines` of (C, H, W): also `bottleneck` and
-    `affine`. Raises ConfigError where the output does not depend on the cut, or where no frame carries any of them.
+    (C, H, W) travels through codec `transform`; anything else, and what that cannot be fitted to, through `bottleneck`,
+    its steps by what the output feels of each channel. `wanted_level` of `transform` is among them. `baselines` of
+    (C, H, W): also `bottleneck` and `affine`. Raises ConfigError where the output does not depend on the cut, or where
+    no frame carries any of them.
     """
     spec = TensorSpec(dtype="float32", shape=tuple(cuts.shape[1:]))
     felt = _gradients(tail, cuts)
     fitted, tried = cuts[: len(felt)], cuts[: _TRIED_SMALL if cuts[0].numel() <= _SMALL else _TRIED]
     rows: list[_Row] = []
     tables: dict[str, Tables] = {}
+    left_out: list[str] = []
     is_map = len(spec.shape) == _AXES
     if is_map:
-        tables[TABLES] = fit_transform.fit(fitted, felt)
-        configs = _levels(tail, tried, tables[TABLES], limits, wanted_level)
-        rows = [("transform", config, TABLES) for config in configs]
+        try:
+            fit = fit_transform.fit(fitted, felt)
+            rows = [("transform", config, TABLES) for config in _levels(tail, tried, fit, limits, wanted_level)]
+            tables[TABLES] = fit
+        except ConfigError as error:
+            is_map, left_out = False, [str(error)]
     if baselines or not is_map:
         wanted = limits[len(limits) // 2 :][:1] if is_map else limits
         steps = _steps(tail, tried, fitted, felt, wanted)
@@ -85,7 +90,7 @@ def cut_rates(
     if not found.points:
         msg = f"a cut of {spec} makes no frame within {MAX_FRAME_BYTES} bytes at any rate; cut where fewer values cross"
         raise ConfigError(msg)
-    return found
+    return found._replace(left_out=[*left_out, *found.left_out])
 
 
 def input_rates(spec: TensorSpec, samples: Array) -> Rates:
@@ -127,14 +132,14 @@ def _gradients(tail: nn.Module, cuts: Tensor) -> Tensor:
     draws = max(1, min(_MOST_DRAWS, _MOST_GRADIENTS // (elements * min(len(cuts), _TRIED))))
     count = max(1, min(len(cuts), _MOST_GRADIENTS // (elements * draws)))
     try:
-        return gradients(_First(tail), cuts[:count], draws)
+        return gradients(FirstOutput(tail), cuts[:count], draws)
     except RuntimeError as error:
         msg = f"the tail has no gradient at this cut ({str(error).splitlines()[0][:200]}); choose another"
         raise ConfigError(msg) from None
 
 
-class _First(nn.Module):
-    """A module's first output."""
+class FirstOutput(nn.Module):
+    """A module's first output alone."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

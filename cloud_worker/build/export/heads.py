@@ -45,8 +45,7 @@ def export_heads(head: nn.Module, example: Tensor) -> Heads:
         refused[HEAD_TFLITE] = _NO_CONVERTER
     else:
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # the converter prints its steps
-                files[HEAD_TFLITE] = export_tflite(head, example)
+            files[HEAD_TFLITE] = _in_tflite(head, example)
         except BundleError as error:
             refused[HEAD_TFLITE] = str(error)
     if not files:
@@ -82,6 +81,28 @@ def may_be_head(head: nn.Module, example: Tensor) -> bool:
     return True
 
 
+def no_head(head: nn.Module, example: Tensor) -> str | None:
+    """Why no edge runtime takes a head; None where one does. NumPy's is tried first, which is quicker."""
+    try:
+        export_numpy(head, example)
+    except BundleError as error:
+        told = f"{HEAD_NUMPY}: {error}"
+    else:
+        return None
+    if not has_converter():
+        return f"{told}; {HEAD_TFLITE}: {_NO_CONVERTER}"
+    try:
+        _in_tflite(head, example)
+    except BundleError as error:
+        return f"{told}; {HEAD_TFLITE}: {error}"
+    return None
+
+
+def _in_tflite(head: nn.Module, example: Tensor) -> bytes:
+    with contextlib.redirect_stdout(sys.stderr):  # the converter prints its steps
+        return export_tflite(head, example)
+
+
 class HeadTensors(NamedTuple):
     """What a head makes of N samples."""
 
@@ -100,9 +121,13 @@ def run_deployed(bundle: Path, file: str, inputs: Tensor) -> HeadTensors:
         given, made = Path(folder) / "inputs.npy", Path(folder) / "outputs.npz"
         np.save(given, inputs.numpy())
         argv = ["-m", "edge_node.head_trial", str(bundle.resolve()), _RUNTIMES[file], str(given), str(made)]
-        done = subprocess.run(  # noqa: S603 - this interpreter, this package
-            [sys.executable, *argv], capture_output=True, text=True, timeout=_LIMIT_S, check=False
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - this interpreter, this package
+                [sys.executable, *argv], capture_output=True, text=True, timeout=_LIMIT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            msg = f"{file} takes more than {_LIMIT_S} s for {len(inputs)} samples; cut earlier"
+            raise BundleError(msg) from None
         if done.returncode != 0:
             said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             msg = f"{file} cannot be tried: {said[-1]}"

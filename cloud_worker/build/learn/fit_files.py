@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch import Tensor
 
 from cloud_worker.build.cut.cuts import Cut, Graph
 from cloud_worker.build.export.freeze import weights_digest
@@ -70,7 +71,9 @@ def read(path: Path) -> Content:
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror or error}; {_REMEDY}"
         raise ConfigError(msg) from None
-    except (pickle.UnpicklingError, EOFError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except pickle.UnpicklingError:
+        raise damaged(path, TypeError("it holds more than tensors and plain values")) from None
+    except (EOFError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise damaged(path, error) from None
     if not isinstance(found, dict):
         raise damaged(path, TypeError(f"it holds {type(found).__name__}"))
@@ -87,11 +90,32 @@ def check_same(path: Path, found: object, wanted: Mapping[str, object]) -> None:
         raise ConfigError(msg)
 
 
-def write_fitted(path: Path, pair: Pair, of: Content, settings: LearnSettings) -> None:
-    """The weights of a pair, what it is a fit `of` (see `structure`) and how it was learnt. Raises OSError."""
+def write_fitted(path: Path, pair: Pair, of: Content, settings: LearnSettings, marks: Tensor) -> None:
+    """The weights of a pair, what it is a fit `of` (see `structure`), how and from what it was learnt. Raises OSError.
+
+    `marks` are those of `LearnData.marks`.
+    """
     states = {"head": pair.head.state_dict(), "tail": pair.tail.state_dict()}
     weights = weights_digest(head=pair.head, tail=pair.tail)
-    save(path, {"of": of, "settings": settings.plain(), "weights": weights, **states})
+    save(path, {"of": of, "settings": settings.plain(), "weights": weights, "marks": marks, **states})
+
+
+def marks_in(path: Path) -> Tensor:
+    """Of the samples that the pair in `path` was learnt from; none where it does not say. Raises as `read`."""
+    found = read(path).get("marks")
+    return found if isinstance(found, Tensor) and found.dtype == torch.int64 else torch.empty(0, dtype=torch.int64)
+
+
+def check_unseen(path: Path, unseen: Tensor) -> None:
+    """Raises ConfigError where the pair in `path` was learnt from samples of these marks; else as `read`.
+
+    What calibrates, certifies and tries an exit must not have trained it: no promise would hold, and no figure.
+    """
+    count = int(torch.isin(unseen, marks_in(path)).sum())
+    if count:
+        fact = f"{path} was learnt from {count} of the samples that would calibrate and try it"
+        msg = f"{fact}; take them out of --samples, or learn anew in another --fit folder"
+        raise ConfigError(msg)
 
 
 def load_fitted(path: Path, pair: Pair, of: Content | None) -> LearnSettings:

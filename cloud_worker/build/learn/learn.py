@@ -27,6 +27,7 @@ from cloud_worker.build.learn.fit_files import (
     check_same,
     damaged,
     load_fitted,
+    marks_in,
     read,
     save,
     structure,
@@ -79,7 +80,7 @@ def learn(
         else:
             fit = _Fit(pair, of, train, settings, folder)
             best = fit.run(Distillation(teacher, train, settings), _Judge(teacher, validation, settings.batch), say)
-            write_fitted(path, best, of, settings)
+            write_fitted(path, best, of, settings, fit.marks)
             (folder / LAST).unlink(missing_ok=True)
         settings = load_fitted(path, pair, of)
         found = _Judge(teacher, validation, settings.batch)(pair.eval())
@@ -103,8 +104,10 @@ class _Fit:
 
     def __init__(self, pair: Pair, of: Content, train: LearnData, settings: LearnSettings, folder: Path) -> None:
         run = {**settings.plain(), "samples": train.digest(), "start": None}
+        self.marks = train.marks()
         if settings.start is not None:
             load_fitted(settings.start, pair, None)
+            self.marks = torch.cat([self.marks, marks_in(settings.start)])
             run["start"] = weights_digest(head=pair.head, tail=pair.tail)
         plan = Plan(settings.epochs, settings.peak_lr, settings.batch)
         self.state = State(pair, plan, len(train.inputs), settings.seed, slow=list(pair.copied()), pace=COPIED_PACE)

@@ -10,17 +10,25 @@ from typing import Final
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from cloud_worker.build.measure.data import Data, Images
 from cloud_worker.build.samples.files import Sample
 from schemas.errors import ConfigError, SampleError
 from schemas.preprocess import Preprocess
+from schemas.record import explain
 from schemas.tensor import Array, TensorSpec
 
 CALIBRATION_SHARE: Final = 0.7
 LEARNING_SHARES: Final = (0.5, 0.35)
 """To learn from and to calibrate on, where a fit has no samples of its own; the rest is held out."""
+CHOOSING: Final = slice(0, None, 2)
+"""Of the calibration samples, where there is an exit: those that choose the cut and fit the exit's temperature."""
+PROMISING: Final = slice(1, None, 2)
+"""The others, which certify it: nothing that the exit depends on may come from them."""
+_MEASURED: Final = slice(0, None, 3)
+"""Of the samples that choose: those that everything is measured on. The rest fits."""
 LEAST_LEARNING: Final = 32
 LEAST_CALIBRATION: Final = 8
 LEAST_HELD_OUT: Final = 4
@@ -56,11 +64,18 @@ class SampleSet:
     """For a fit alone."""
 
     def as_data(self) -> Data:
-        """The same samples as `measure` takes them."""
-        one, other, images = self.calibration, self.held_out, None
+        """What chooses the cut, as `measure` takes it: calibration samples alone, and of a fit only those of CHOOSING.
+
+        So what was chosen is tried on samples that had no part in it, and certified with such.
+        """
+        part, images = self.calibration, None
+        rows = np.arange(len(part))[CHOOSING if self.learning else slice(None)]
+        measured = rows[_MEASURED]
+        fitted = np.setdiff1d(rows, measured)
         if self.preprocess.kind == "image" and self.spec.shape[2] in {1, 3}:
-            images = Images(one.arrays, other.arrays, self.preprocess)
-        return Data(one.inputs.numpy(), other.inputs.numpy(), other.targets, images)
+            images = Images(part.arrays[fitted], part.arrays[measured], self.preprocess)
+        inputs, targets = part.inputs.numpy(), None if part.targets is None else part.targets[measured]
+        return Data(inputs[fitted], inputs[measured], targets, images)
 
 
 def deal(
@@ -70,8 +85,7 @@ def deal(
 
     Raises SampleError when a part gets too few different samples, ConfigError when preprocessing does not fit them.
     """
-    first = samples[0].array
-    spec = TensorSpec.model_validate({"dtype": str(first.dtype), "shape": first.shape})
+    spec = _spec_of(samples[0])
     preprocess.output_spec(spec)
     of_digest = {_digest(each.array): index for index, each in enumerate(samples)}
     shares = LEARNING_SHARES if learning else (0.0, CALIBRATION_SHARE)
@@ -99,6 +113,15 @@ def learning_part(samples: Sequence[Sample], dealt: SampleSet, targets: Sequence
         msg = f"--fit-samples: {len(kept)} samples are left that are not among --samples; {LEAST_LEARNING} are needed"
         raise SampleError(msg)
     return _part([samples[index] for index in kept], dealt.preprocess, _picked(targets, kept))
+
+
+def _spec_of(sample: Sample) -> TensorSpec:
+    try:
+        return TensorSpec.model_validate({"dtype": str(sample.array.dtype), "shape": sample.array.shape})
+    except ValidationError as error:
+        fact = f"{sample.name} is {sample.array.dtype}{list(sample.array.shape)}, which cannot be sent"
+        msg = f"{fact} ({explain(error)}); cut such samples into windows, or reshape them"
+        raise SampleError(msg) from None
 
 
 def _digest(array: Array) -> bytes:
@@ -155,14 +178,15 @@ def targets_of(
         found = [number.get(each.folder) if each.folder else None for each in samples]
         return None if None in found else tuple(each for each in found if each is not None)
     lines = read_lines(file, option)
-    if len(lines) != len(samples):
-        msg = f"{option} {file} has {len(lines)} lines, there are {len(samples)} samples; one class a line, by name"
+    if len(lines) != samples[0].among:
+        fact = f"{option} {file} has {len(lines)} lines, there are {samples[0].among} samples"
+        msg = f"{fact}; one class a line, for those that are not taken too"
         raise ConfigError(msg)
     unknown = next((line for line in lines if line not in number), None)
     if unknown is not None:
         msg = f"{option} {file} names {unknown!r}, which is none of the {len(labels)} classes; give --labels too"
         raise ConfigError(msg)
-    return tuple(number[line] for line in lines)
+    return tuple(number[lines[each.place]] for each in samples)
 
 
 def read_lines(file: Path, option: str) -> list[str]:

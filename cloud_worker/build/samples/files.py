@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +31,10 @@ class Sample(NamedTuple):
     folder: str
     """The first sub-folder that it lies in; empty in none."""
     array: Array
+    place: int
+    """Which it is of all that there are, those included that are not read."""
+    among: int
+    """How many there are."""
 
 
 def read_samples(folder: Path, input_shape: tuple[int, ...] | None, most: int = MOST) -> list[Sample]:
@@ -66,8 +71,12 @@ def _files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in known and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in known and not _is_hidden(path.relative_to(folder)) and path.is_file()
     )
+
+
+def _is_hidden(inside: Path) -> bool:
+    return any(part.startswith(".") for part in inside.parts)
 
 
 def evenly(count: int, most: int) -> list[int]:
@@ -75,9 +84,10 @@ def evenly(count: int, most: int) -> list[int]:
     return [index * count // min(count, most) for index in range(min(count, most))]
 
 
-def _named(folder: Path, path: Path, item: str, array: Array) -> Sample:
+def _named(folder: Path, path: Path, item: str, array: Array, *, place: int, among: int) -> Sample:
     inside = path.relative_to(folder)
-    return Sample(f"{inside.as_posix()}{item}", inside.parts[0] if len(inside.parts) > 1 else "", array)
+    first = inside.parts[0] if len(inside.parts) > 1 else ""
+    return Sample(f"{inside.as_posix()}{item}", first, array, place, among)
 
 
 def _images(folder: Path, paths: list[Path], shape: tuple[int, ...] | None, most: int) -> list[Sample]:
@@ -90,7 +100,8 @@ def _images(folder: Path, paths: list[Path], shape: tuple[int, ...] | None, most
     if shape is not None and (len(shape) != _AXES or shape[0] not in _MODES):
         msg = f"{paths[0].name} is an image, the model takes {list(shape)}; give 1 or 3 channels first, or arrays"
         raise SampleError(msg)
-    taken = [paths[index] for index in evenly(len(paths), most)]
+    places = evenly(len(paths), most)
+    taken = [paths[place] for place in places]
     if shape is None:
         pixels = [_pixels(path, None, None) for path in taken]
         grey = all(each.shape[2] == 1 for each in pixels)
@@ -98,7 +109,8 @@ def _images(folder: Path, paths: list[Path], shape: tuple[int, ...] | None, most
             pixels = [np.repeat(each, 3, axis=2) if each.shape[2] == 1 else each for each in pixels]
     else:
         pixels = [_pixels(path, shape[0], (shape[1], shape[2])) for path in taken]
-    return [_named(folder, path, "", each) for path, each in zip(taken, pixels, strict=True)]
+    rows = zip(taken, pixels, places, strict=True)
+    return [_named(folder, path, "", each, place=place, among=len(paths)) for path, each, place in rows]
 
 
 def _pixels(path: Path, channels: int | None, size: tuple[int, int] | None) -> Array:
@@ -123,13 +135,15 @@ def _pixels(path: Path, channels: int | None, size: tuple[int, int] | None) -> A
 def _arrays(folder: Path, paths: list[Path], shape: tuple[int, ...] | None, most: int) -> list[Sample]:
     members = [(path, item, array) for path in paths for item, array in _members(path)]
     several = _are_several(members, shape)
+    counts = [len(array) if several[array.shape] else 1 for _, _, array in members]
     found: list[Sample] = []
-    for path, item, array in members:
+    for (path, item, array), count, end in zip(members, counts, accumulate(counts), strict=True):
         if several[array.shape]:
-            rows = evenly(len(array), max(1, most // len(members)))
-            found += (_named(folder, path, f"{item}[{row}]", _as_sample(path, array[row], shape)) for row in rows)
+            for row in evenly(count, max(1, most // len(members))):
+                one = _as_sample(path, array[row], shape)
+                found.append(_named(folder, path, f"{item}[{row}]", one, place=end - count + row, among=sum(counts)))
         else:
-            found.append(_named(folder, path, item, _as_sample(path, array, shape)))
+            found.append(_named(folder, path, item, _as_sample(path, array, shape), place=end - 1, among=sum(counts)))
     if not found:
         msg = f"{paths[0]} holds no sample; give at least one"
         raise SampleError(msg)
@@ -141,7 +155,7 @@ def _are_several(members: list[tuple[Path, str, Array]], shape: tuple[int, ...] 
     shapes = {array.shape for _, _, array in members}
     if shape is None:
         one_each = len(members) > 1 and len(shapes) == 1
-        return dict.fromkeys(shapes, not one_each)
+        return {each: len(each) > 0 and not one_each for each in shapes}
     allowed = _allowed(shape)
     told = {each: each[1:] in allowed and each not in allowed for each in shapes}
     for path, item, array in members:
@@ -174,7 +188,7 @@ def _as_sample(path: Path, array: Array, shape: tuple[int, ...] | None) -> Array
         raise SampleError(msg)
     if array.ndim == 0 or (shape is not None and array.shape != shape):
         wanted = "one dimension or more" if shape is None else f"{list(shape)}"
-        msg = f"{path} holds {_told(array)}; a float32 sample of this model has {wanted}"
+        msg = f"{path} holds {_told(array)}; give float32 samples of {wanted}"
         raise SampleError(msg)
     if not np.isfinite(array).all():
         msg = f"{path} holds values that are not finite; remove that sample"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from cloud_worker.build.build_options import BuildOptions
-from cloud_worker.build.codecs.rates import logits_of
 from cloud_worker.build.fit_options import Fitting
 from cloud_worker.build.samples.dealt import SampleSet, class_names, deal, learning_part, read_lines, targets_of
 from cloud_worker.build.samples.files import read_samples
@@ -50,12 +50,18 @@ def _with_own(
 def _outputs(model: nn.Module, inputs: Tensor) -> int:
     """How many classes the model tells apart. Raises BundleError where it does no such thing."""
     try:
-        logits = logits_of(model, inputs)
+        with torch.no_grad():
+            found = model(inputs)
     except Exception as error:  # whatever the model's code raises
         reason = " ".join(str(error).split())[:200]
-        msg = f"the model does not take samples of {list(inputs.shape[1:])} ({reason}); say --input-shape"
+        fact = f"the model does not take samples of float32{list(inputs.shape[1:])} ({reason})"
+        msg = f"{fact}; say --input-shape, or make it take these"
         raise ConfigError(msg) from error
-    if logits.dim() != _CLASS_AXES:
-        msg = f"the model returns {list(logits.shape)} for one sample; return logits (batch, classes)"
+    first = found[0] if isinstance(found, (tuple, list)) and found else found
+    if not isinstance(first, Tensor) or first.dim() != _CLASS_AXES or first.dtype != torch.float32:
+        told = type(first).__name__
+        if isinstance(first, Tensor):
+            told = f"{str(first.dtype).removeprefix('torch.')}{list(first.shape)}"
+        msg = f"the model returns {told} for one sample; return logits (batch, classes) of float32"
         raise BundleError(msg)
-    return logits.shape[1]
+    return first.shape[1]

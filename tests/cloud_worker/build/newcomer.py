@@ -56,6 +56,26 @@ def shapeless():
     return nn.Flatten(0)
 
 
+class Twofold(Colours):
+    def forward(self, x):
+        return super().forward(x), x.mean()
+
+
+class Named(Colours):
+    def forward(self, x):
+        return {"logits": super().forward(x)}
+
+
+class Halved(Colours):
+    def forward(self, x):
+        return super().forward(x).half()
+
+
+class Endless(Colours):
+    def forward(self, x):
+        return super().forward(x) / 0
+
+
 def single():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
 
@@ -66,6 +86,10 @@ def mishes():
 
 def failing():
     raise RuntimeError("no such luck")
+
+
+def leaving():
+    raise SystemExit(3)
 
 
 number = 3
@@ -80,9 +104,9 @@ def write_models(folder: Path) -> ModuleType:
     return made
 
 
-def write_images(folder: Path, count: int = 20) -> None:
+def write_images(folder: Path, count: int = 20, seed: int = 1) -> None:
     """So many pictures of each class in a sub-folder of its name, 20x24 pixels, one colour the strongest."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     for index, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
         for number in range(count):

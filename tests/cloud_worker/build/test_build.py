@@ -120,12 +120,16 @@ def test_another_cut_of_the_same_shape_is_another_pair(here: Path) -> None:
         (("--model", "newcomer_nets:Colors"), "newcomer_nets has no Colors; it has Colours"),
         (("--model", "newcomer_nets:number"), "is a int; name a torch module"),
         (("--model", "newcomer_nets:failing"), "calling it fails (RuntimeError: no such luck)"),
+        (("--model", "newcomer_nets:leaving"), "calling it fails (SystemExit: 3)"),
         (("--model", "newcomer_nets:shapeless"), "return logits (batch, classes)"),
-        (("--weights", "images/red/0.png"), "is no file of weights"),
+        (("--model", "newcomer_nets:Named"), "the model returns dict for one sample; return logits"),
+        (("--model", "newcomer_nets:Halved"), "the model returns float16[1, 3] for one sample; return logits"),
+        (("--model", "newcomer_nets:Endless"), ".png is not finite; look at the model"),
+        (("--weights", "images/red/0.png"), "is no file of weights (it holds more than tensors)"),
         (("--weights", "nowhere.pt"), "nowhere.pt cannot be read"),
         (("--samples", "nowhere"), "there is no folder at nowhere"),
         (("--input-shape", "3,16"), "is an image, the model takes [3, 16]"),
-        (("--input-shape", "1,16,16"), "the model does not take samples of [1, 16, 16]"),
+        (("--input-shape", "1,16,16"), "the model does not take samples of float32[1, 16, 16]"),
         (("--input-shape", "3x16"), "write it as in 3,224,224"),
         (("--mean", "0.5,0.5"), "mean and std take 1 or 3 values"),
         (("--preprocess", "identity"), "preprocess identity takes float32"),
@@ -133,6 +137,7 @@ def test_another_cut_of_the_same_shape_is_another_pair(here: Path) -> None:
         (("--labels", "newcomer_nets.py"), "classes, the model has 3 outputs"),
         (("--targets", "newcomer_nets.py"), "there are 60 samples"),
         (("--report", "nowhere/report.html"), "there is no folder nowhere"),
+        (("--profile", "nowhere/profile.json"), "there is no folder nowhere"),
     ],
 )
 def test_what_cannot_be_used_is_said_and_nothing_is_written(
@@ -180,6 +185,11 @@ def test_too_few_samples_are_counted(here: Path, tmp_path: Path, capsys: pytest.
     assert "there are 6 different samples" in refused(capsys, *IMAGES[:3], tmp_path / "few", *IMAGES[4:])
 
 
+def test_of_several_outputs_the_first_is_built(here: Path) -> None:
+    assert main(["build", "--model", "newcomer_nets:Twofold", *IMAGES[2:], "--no-leakage", "--out", "first"]) == 0
+    assert (here / "first" / "full.pt2").exists()
+
+
 def test_weights_are_read_and_must_fit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_models(here).Colours()
     torch.save({"stem.0.bias": torch.zeros(8)}, here / "short.pt")
@@ -209,7 +219,7 @@ def test_ctrl_c_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, caps
 
     monkeypatch.setattr(make, "try_bundle", stopped)
     assert main(["build", *IMAGES, "--out", "stopped"]) == verb_build.EXIT_STOPPED
-    assert "nothing was written" in capsys.readouterr().err
+    assert "no bundle is half-written" in capsys.readouterr().err
     assert not list(here.glob("*stopped*"))
 
 

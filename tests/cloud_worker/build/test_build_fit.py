@@ -109,6 +109,22 @@ def test_samples_that_are_calibrated_on_are_not_learnt_from(here: Path, capsys: 
     assert not (here / "refused").exists()
 
 
+@pytest.mark.parametrize("options", [("--fit", "fit"), ("--fit", "begun", "--fit-start", "fit/fitted.pt")])
+def test_a_fit_that_has_seen_what_would_certify_it_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    """With samples of its own to learn from, those that the earlier fit had learnt from would calibrate."""
+    strangers = f"strangers-{options[1]}"
+    write_images(here / strangers, 20, seed=3)
+    learning = (*FIT[2:], *options, "--fit-samples", strangers)
+    assert main(["build", *MODEL, *learning, "--out", "refused"]) == EXIT_BAD_INPUT
+    said = capsys.readouterr().err
+    assert "fitted.pt was learnt from " in said
+    assert "take them out of --samples" in said
+    assert not (here / "refused").exists()
+    assert not (here / "begun").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

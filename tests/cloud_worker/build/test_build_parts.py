@@ -1,29 +1,25 @@
-"""The parts of a build by themselves: samples read and dealt, rates found, the folder in its place, the choice."""
+"""The parts of a build by themselves: samples read and dealt, rates found, the folder in its place."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cloud_worker.build.bundle_folder import beside
-from cloud_worker.build.choose import named_cut, planned
+from cloud_worker.build.bundle_folder import beside, check_target
 from cloud_worker.build.codecs.rates import WANTED, coarsest, cut_rates, input_rates
-from cloud_worker.build.cut.cuts import Cut
-from cloud_worker.build.plan.network import LINKS
-from cloud_worker.build.plan.options import Planning
-from cloud_worker.build.plan.ranking import Constraints, Objective
-from cloud_worker.build.samples.dealt import class_names, deal, targets_of
+from cloud_worker.build.samples.dealt import PROMISING, class_names, deal, targets_of
 from cloud_worker.build.samples.files import MOST, Sample, read_samples
-from schemas.errors import ConfigError, PlanError, SampleError
-from schemas.policy import Prices
+from schemas.errors import ConfigError, SampleError
 from schemas.preprocess import Preprocess
 from schemas.tensor import Array, TensorSpec
-from tests.cloud_worker.build.plan_profiles import tiny_profile
+
+REFERENCE = Path(__file__).parents[3] / "models" / "fashion_mnist" / "bundle"
 
 
-def save(folder: Path, **arrays: Array) -> Path:
+def save(folder: Path, **arrays: Array | np.float32) -> Path:
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     return folder
@@ -33,8 +29,8 @@ def floats(*shape: int) -> Array:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def sample(number: int, folder: str = "") -> Sample:
-    return Sample(str(number), folder, np.full((4,), number, np.float32))
+def sample(number: int, folder: str = "", among: int = 3) -> Sample:
+    return Sample(str(number), folder, np.full((4,), number, np.float32), number, among)
 
 
 def test_one_array_is_many_samples_and_several_alike_are_one_each(tmp_path: Path) -> None:
@@ -52,6 +48,13 @@ def test_npz_files_are_read_by_name(tmp_path: Path) -> None:
         *(f"two.npz#a[{n}]" for n in range(3)),
         *(f"two.npz#b[{n}]" for n in range(2)),
     ]
+
+
+def test_hidden_folders_hold_no_samples(tmp_path: Path) -> None:
+    save(tmp_path, a=floats(3, 5))
+    (tmp_path / ".bundle-1" / "deep").mkdir(parents=True)
+    save(tmp_path / ".bundle-1" / "deep", b=floats(3, 6))
+    assert len(read_samples(tmp_path, None)) == 3
 
 
 def test_bytes_are_images_with_the_channels_last(tmp_path: Path) -> None:
@@ -74,6 +77,8 @@ def test_of_too_many_as_many_are_taken_evenly(tmp_path: Path) -> None:
         ({"a": np.full((3, 5), np.nan, np.float32)}, None, "a.npy holds values that are not finite"),
         ({"a": np.zeros((3, 5), np.uint8)}, (5,), "a.npy holds uint8"),
         ({"a": floats(3, 5), "b": floats(3, 6)}, None, r"b.npy\[0\] is float32\[6\], a.npy\[0\] is float32\[5\]"),
+        ({"a": np.float32(3)}, None, r"a.npy holds float32\[\]; give float32 samples of one dimension or more"),
+        ({"a": floats(60)}, None, r"a.npy holds float32\[\]; give float32 samples of one dimension or more"),
         ({"a": np.array({})}, None, "a.npy is not a whole file of numbers"),
     ],
 )
@@ -108,10 +113,51 @@ def test_the_same_content_counts_once_and_lies_in_one_part() -> None:
     assert (len(found.calibration) + len(found.held_out), found.repeated) == (40, 40)
 
 
+def values(inputs: Array) -> set[float]:
+    """Each `sample` is its number, again and again."""
+    return {float(each[0]) for each in inputs}
+
+
+def test_the_cut_is_chosen_without_the_samples_that_try_it() -> None:
+    found = deal([sample(n) for n in range(40)], Preprocess(kind="identity"), range(40))
+    data = found.as_data()
+    fitted, measured = values(data.calibration), values(data.held_out)
+    assert fitted | measured == values(found.calibration.arrays)
+    assert not fitted & measured
+    assert data.labels is not None
+    assert {float(each) for each in data.labels} == measured
+
+
+def test_the_cut_of_a_fit_is_chosen_without_the_samples_that_certify_its_exit() -> None:
+    found = deal([sample(n) for n in range(200)], Preprocess(kind="identity"), None, learning=True)
+    data = found.as_data()
+    promising = values(found.calibration.arrays[PROMISING])
+    assert not (values(data.calibration) | values(data.held_out)) & promising
+    assert len(data.calibration) + len(data.held_out) + len(promising) == len(found.calibration)
+
+
 def test_targets_go_with_their_samples() -> None:
     found = deal([sample(n) for n in range(40)], Preprocess(kind="identity"), range(40))
     assert found.held_out.targets is not None
     assert [str(each) for each in found.held_out.targets] == list(found.held_out.names)
+
+
+def test_of_many_samples_the_classes_are_those_of_the_ones_that_are_taken(tmp_path: Path) -> None:
+    save(tmp_path, a=np.arange(10, dtype=np.float32)[:, None], b=np.arange(10, 15, dtype=np.float32)[:, None])
+    (tmp_path / "t").write_text("\n".join(map(str, range(15))))
+    labels = tuple(map(str, range(15)))
+    found = read_samples(tmp_path, (1,), 5)
+    assert targets_of(found, labels, tmp_path / "t") == tuple(int(each.array[0]) for each in found)
+    (tmp_path / "t").write_text("0\n" * len(found))
+    with pytest.raises(ConfigError, match=r"has 4 lines, there are 15 samples"):
+        targets_of(found, labels, tmp_path / "t")
+
+
+@pytest.mark.parametrize("shape", [(1, 65_537), (1, 2, 1, 2, 1, 2, 1)])
+def test_samples_that_no_spec_can_state_are_refused(shape: tuple[int, ...]) -> None:
+    samples = [Sample(f"{n}", "", np.full(shape, n, np.float32), n, 20) for n in range(20)]
+    with pytest.raises(SampleError, match="cut such samples into windows, or reshape them"):
+        deal(samples, Preprocess(kind="identity"), None)
 
 
 def test_classes_are_sub_folders_numbers_or_what_is_told(tmp_path: Path) -> None:
@@ -161,6 +207,20 @@ def test_a_cut_that_the_output_does_not_feel_is_refused() -> None:
             cut_rates(Deaf(), torch.from_numpy(floats(8, *shape)))
 
 
+def test_a_map_that_transform_cannot_be_fitted_to_travels_through_bottleneck() -> None:
+    import torch  # noqa: PLC0415
+
+    class Numb(torch.nn.Module):
+        """Its gradients are far below what table `inverse_scale` can hold."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1e-6 * x.mean((2, 3))
+
+    found = cut_rates(Numb(), torch.from_numpy(floats(16, 3, 4, 4)))
+    assert {point["codec"] for point in found.points} == {"bottleneck", "minmax_u8"}
+    assert "codec transform" in found.left_out[0]
+
+
 def test_a_folder_takes_its_place_when_whole_and_not_before(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "bundle"
     for text in ("one", "two"):
@@ -175,6 +235,46 @@ def test_a_folder_takes_its_place_when_whole_and_not_before(tmp_path: Path) -> N
 
 def _stop_after(_: int) -> None:
     raise KeyboardInterrupt
+
+
+def test_parents_that_were_made_for_nothing_are_removed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), beside(tmp_path / "one" / "two" / "bundle") as folder:
+        _stop_after((folder / "file").write_text("three"))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="File exists"), beside(tmp_path / "file" / "bundle"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_bundle_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with beside(tmp_path / "link") as folder:
+        (folder / "file").write_text("one")
+    assert (tmp_path / "real" / "file").read_text() == "one"
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
+
+
+def test_nothing_but_a_bundle_is_replaced(tmp_path: Path) -> None:
+    target, samples = tmp_path / "target", tmp_path / "samples"
+    check_target(target, samples)
+    target.mkdir()
+    check_target(target, samples)
+    shutil.copy(REFERENCE / "manifest.json", target)
+    shutil.copy(REFERENCE / "head.npz", target)
+    check_target(target, samples)
+    (target / "weights.pt").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=r"holds weights.pt, which is no part of a bundle; name another"):
+        check_target(target, samples)
+    (target / "manifest.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"holds head.npz, which is no part"):
+        check_target(target, samples)
+    with pytest.raises(ConfigError, match=r"head.npz is no folder that may be written to; name another"):
+        check_target(target / "head.npz" / "deep" / "bundle", samples)
+    for inside in (samples, samples / "deep" / "bundle"):
+        with pytest.raises(ConfigError, match="where it would be read as samples"):
+            check_target(inside, samples)
 
 
 def test_a_bundle_that_cannot_be_replaced_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,36 +293,3 @@ def test_a_bundle_that_cannot_be_replaced_comes_back(tmp_path: Path, monkeypatch
         (folder / "file").write_text("two")
     assert (target / "file").read_text() == "one"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
-
-
-def cut(index: int, share: float, refused: str | None = None) -> Cut:
-    return Cut(index, f"block.{index}", (f"block.{index}",), (), 8, int(share * 100), share, None, refused)
-
-
-ASKED = Planning(LINKS["4G"], Prices(), Objective(), Constraints())
-
-
-def test_a_cut_is_found_by_number_and_name() -> None:
-    found = [cut(1, 0.3), cut(2, 0.6, "many tensors cross")]
-    assert named_cut(found, "1") is named_cut(found, "block.1") is found[0]
-    with pytest.raises(ConfigError, match=r"'block.3' is no cut of this model; it has block.1"):
-        named_cut(found, "block.3")
-    with pytest.raises(ConfigError, match=r"cannot be cut after block.2 \(cut 2\): many tensors cross"):
-        named_cut(found, "2")
-
-
-def test_the_plan_s_best_cut_is_taken_whatever_else_would_be_better() -> None:
-    chosen, plan, best = planned([cut(1, 0.3)], tiny_profile(), ASKED)
-    assert (chosen.index, best.candidate.site.cut) == (1, 1)
-    assert plan.best.score <= best.score
-
-
-def test_a_profile_of_another_model_and_constraints_that_no_cut_keeps_to_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"the profile's cut 1 \(block.1\) is none of this model"):
-        planned([cut(1, 0.5)], tiny_profile(), ASKED)
-    with pytest.raises(PlanError, match=r"max_edge_macs_share is 0\.1, it has 0\.3"):
-        planned(
-            [cut(1, 0.3)],
-            tiny_profile(),
-            Planning(LINKS["4G"], Prices(), Objective(), Constraints(max_edge_macs_share=0.1)),
-        )
