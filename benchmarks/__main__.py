@@ -20,6 +20,7 @@ BENCHMARKS = {
     "failover": "kill -9 one of two workers under load, again and again",
     "footprint": "memory and start-up time of an edge process",
     "fuzz": "a million damaged payloads through every codec: no crash, no hang, no allocation over the bound",
+    "int8": "what int8 heads take and lose beside float32 ones, on the two reference models",
     "kpi": "latency, bytes, cost and accuracy of each mode over an emulated mobile link",
     "overhead": "bytes of an inference beyond the compressed tensor",
     "plan": "planning a stored profile again for another link",
