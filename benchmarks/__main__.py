@@ -25,6 +25,7 @@ BENCHMARKS = {
     "overhead": "bytes of an inference beyond the compressed tensor",
     "plan": "planning a stored profile again for another link",
     "rate": "bytes on the wire against fidelity: every cut and codec beside image files of the input",
+    "regret": "latency of the planner's choice over that of the best candidate, both measured over shaped links",
     "roundtrip": "one frame in flight through splitbus against a bare aiomqtt echo",
 }
 
