@@ -20,11 +20,13 @@ BENCHMARKS = {
     "failover": "kill -9 one of two workers under load, again and again",
     "footprint": "memory and start-up time of an edge process",
     "fuzz": "a million damaged payloads through every codec: no crash, no hang, no allocation over the bound",
+    "int8": "what int8 heads take and lose beside float32 ones, on the two reference models",
     "kpi": "latency, bytes, cost and accuracy of each mode over an emulated mobile link",
     "leakage": "what each operating point of the Fashion-MNIST bundle shows of the image, at least",
     "overhead": "bytes of an inference beyond the compressed tensor",
     "plan": "planning a stored profile again for another link",
     "rate": "bytes on the wire against fidelity: every cut and codec beside image files of the input",
+    "regret": "latency of the planner's choice over that of the best candidate, both measured over shaped links",
     "roundtrip": "one frame in flight through splitbus against a bare aiomqtt echo",
 }
 

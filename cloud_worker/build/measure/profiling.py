@@ -32,6 +32,7 @@ from schemas.tensor import FloatArray, TensorSpec
 __all__ = ["MOST_CUTS", "Data", "Images", "Settings", "fit_tables", "measure", "worth_measuring"]
 
 _LONGEST_LABEL: Final = 80
+_TIMED: Final = 16
 
 Say = Callable[[str], None]
 
@@ -62,6 +63,7 @@ def measure(
         cloud_only=cloud_only,
         edge_only=edge_only,
         cuts=tuple(found),
+        preprocess_ms=bench.preprocess_ms(),
     )
 
 
@@ -103,6 +105,11 @@ class _Bench(NamedTuple):
             )
         points = self.points.of_input(spec, tensors)
         return CloudOnly(cloud_ms=self.clock.net_ms(self.net, self.data.held_out[0]), points=points)
+
+    def preprocess_ms(self) -> float:
+        """Of one image; 0 for samples that are the model's input already."""
+        images = self.data.images
+        return 0.0 if images is None else self.clock.time(images.preprocess.apply, images.held_out[:_TIMED]).p50_ms
 
     def cut(self, graph: Graph, cut: Cut) -> CutProfile:
         """One cut, its halves and its points."""

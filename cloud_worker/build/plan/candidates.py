@@ -20,12 +20,12 @@ class Stages(NamedTuple):
     """One sample's way, in its order, in milliseconds."""
 
     edge_ms: float
-    """The head, or the whole model."""
+    """Preprocessing, then the head or the whole model."""
     encode_ms: float
     up_ms: float
-    """The frame, its repetitions after a loss included."""
+    """The frame, its repetitions after a loss included, and what a request takes beyond its stages."""
     cloud_ms: float
-    """Decoding, then the tail or the whole model."""
+    """Decoding, then the tail, or preprocessing and the whole model."""
     down_ms: float
 
     @property
@@ -109,6 +109,10 @@ class _Delay(NamedTuple):
     up: float
     down: float
 
+    def later(self, by_ms: float) -> _Delay:
+        """With so much more on the way up."""
+        return self._replace(up=self.up + by_ms)
+
 
 class _Delays(NamedTuple):
     """For frames of so many segments."""
@@ -128,22 +132,22 @@ class Pricing:
     def candidates(self, profile: SplitProfile) -> Iterator[Candidate]:
         """The input through each codec first, then every operating point of every cut, the edge alone last."""
         for site, points in _sites(profile):
-            yield from (self.shipped(site, point) for point in points)
+            yield from (self.shipped(site, point, profile.request_ms) for point in points)
         yield self.kept(profile)
 
-    def shipped(self, site: Site, point: CodingPoint) -> Candidate:
-        """A candidate that sends something."""
+    def shipped(self, site: Site, point: CodingPoint, request_ms: float = 0.0) -> Candidate:
+        """A candidate that sends something; a request takes so long beyond its stages."""
         usual = point.bytes_mean + UP_BEYOND_BYTES
         most = max(usual, point.bytes_p95 + UP_BEYOND_BYTES)
         of_usual, of_most = self._delays(segments_of(usual)), self._delays(segments_of(most))
-        p50 = self._stages(site.edge_ms.p50, point, usual, of_usual.p50, site.cloud_ms.p50)
+        p50 = self._stages(site.edge_ms.p50, point, usual, of_usual.p50.later(request_ms), site.cloud_ms.p50)
         cost = self._prices.cost(cloud_ms=p50.cloud_ms, bytes_total=usual + DOWN_BYTES, messages=MESSAGES)
         return Candidate(
             site=site,
             point=point,
             quality=point.quality,
             p50=p50,
-            p95=self._stages(site.edge_ms.p95, point, most, of_most.p95, site.cloud_ms.p95),
+            p95=self._stages(site.edge_ms.p95, point, most, of_most.p95.later(request_ms), site.cloud_ms.p95),
             mean_ms=p50.total_ms + of_usual.mean_over_p50_ms,
             bytes_mean=usual + DOWN_BYTES,
             bytes_p95=most + DOWN_BYTES,
@@ -152,7 +156,7 @@ class Pricing:
 
     def kept(self, profile: SplitProfile) -> Candidate:
         """The whole model on the edge: no bytes, no cost."""
-        edge = profile.edge_only.edge_ms
+        edge = _after(profile.preprocess_ms, profile.edge_only.edge_ms)
         return Candidate(
             site=Site(Route.EDGE_ONLY, None, "whole model", 1.0, edge, _NOTHING),
             point=None,
@@ -179,8 +183,12 @@ class Pricing:
 
 
 def _sites(profile: SplitProfile) -> Iterator[tuple[Site, tuple[CodingPoint, ...]]]:
-    whole = profile.cloud_only
-    yield Site(Route.CLOUD_ONLY, 0, "input", 0.0, _NOTHING, whole.cloud_ms), whole.points
+    whole, before = profile.cloud_only, profile.preprocess_ms
+    yield Site(Route.CLOUD_ONLY, 0, "input", 0.0, _NOTHING, _after(before, whole.cloud_ms)), whole.points
     for cut in profile.cuts:
-        site = Site(Route.HYBRID_SPLIT, cut.index, cut.name, cut.macs_share, cut.edge_ms, cut.cloud_ms)
-        yield site, cut.points
+        edge_ms = _after(before, cut.edge_ms)
+        yield Site(Route.HYBRID_SPLIT, cut.index, cut.name, cut.macs_share, edge_ms, cut.cloud_ms), cut.points
+
+
+def _after(preprocess_ms: float, net_ms: Spread) -> Spread:
+    return Spread(p50=preprocess_ms + net_ms.p50, p95=preprocess_ms + net_ms.p95) if preprocess_ms else net_ms
