@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,9 +66,10 @@ def learn(
     called again, to the same bits as without a stop if samples, settings and number of threads are the same. Then
     `folder/fitted.pt` takes its place, and the next call takes the pair from there, however it was learnt.
 
-    Raises ConfigError for a cut without a known shape, for a folder with a fit of something else or a damaged file,
-    and for a loss that is no longer finite; SampleError for samples that are not as `LearnData` says; BundleError for
-    a model that returns no logits; OSError, with its path, where a file cannot be written.
+    Raises ConfigError for a cut without a known shape, for a folder with a fit of something else or a damaged file, or
+    in which another process learns, and for a loss that is no longer finite; SampleError for samples that are not as
+    `LearnData` says; BundleError for a model that returns no logits; OSError, with its path, where a file cannot be
+    written.
     """
     settings = settings or LearnSettings()
     _check(graph, settings, train, validation)
@@ -79,9 +82,10 @@ def learn(
             say(f"taking the pair in {path}")
         else:
             fit = _Fit(pair, of, train, settings, folder)
-            best = fit.run(Distillation(teacher, train, settings), _Judge(teacher, validation, settings.batch), say)
-            write_fitted(path, best, of, settings, fit.marks)
-            (folder / LAST).unlink(missing_ok=True)
+            with _alone(folder):
+                best = fit.run(Distillation(teacher, train, settings), _Judge(teacher, validation, settings.batch), say)
+                write_fitted(path, best, of, settings, fit.marks)
+                (folder / LAST).unlink(missing_ok=True)
         settings = load_fitted(path, pair, of)
         found = _Judge(teacher, validation, settings.batch)(pair.eval())
     return Learnt(pair.head, pair.tail, pair.spec, settings, found)
@@ -150,6 +154,22 @@ def _check(graph: Graph, settings: LearnSettings, train: LearnData, validation: 
     if settings.flip and train.inputs.dim() != _IMAGE:
         msg = f"samples of {list(train.inputs.shape[1:])} cannot be flipped, only images (C, H, W); leave flip out"
         raise ConfigError(msg)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process learns in the folder, which is made. Raises ConfigError where one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        msg = f"another process learns in {folder}; wait for it, or give another folder"
+        raise ConfigError(msg) from None
+    else:
+        yield
+    finally:
+        os.close(held)
 
 
 @contextmanager

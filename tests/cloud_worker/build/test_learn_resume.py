@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cloud_worker.build.learn.fit_files import FITTED, LAST, read
+from schemas.errors import ConfigError
 from tests.cloud_worker.build.learn_run import run
 
 ROOT = Path(__file__).parents[3]
@@ -55,3 +56,14 @@ def test_stopped_after_its_first_epoch_it_ends_with_the_same_bits(
     assert found["weights"] == wanted["weights"]
     for half in ("head", "tail"):
         assert all(torch.equal(found[half][name], tensor) for name, tensor in wanted[half].items())
+
+
+def test_two_processes_do_not_learn_in_one_folder(tmp_path: Path) -> None:
+    with start(tmp_path) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline().startswith("epoch 1/3")
+        with pytest.raises(ConfigError, match=r"another process learns in .*; wait for it, or give another folder"):
+            run(tmp_path, lambda _: None)
+        first.kill()
+    run(tmp_path, lambda _: None)
+    assert (tmp_path / FITTED).exists()
