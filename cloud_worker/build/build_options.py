@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from broker.options import Option, Table, flag, one_of, read_options, whole
 from cloud_worker.build.fit_options import FITTING, PROMISE, Fitting, Promise, fitting_of, promise_of
 from cloud_worker.build.plan.options import PLANNING, Planning, file_named, planning_of
+from schemas.bundle import NAME
 from schemas.errors import ConfigError
 from schemas.preprocess import Preprocess
 from schemas.record import explain
@@ -91,7 +92,7 @@ def _version(text: str) -> str:
 
 
 def _bundle_name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", text):
+    if not re.fullmatch(NAME, text):
         msg = f"{text!r} is no name of a bundle; use small letters, digits, - and _"
         raise ValueError(msg)
     return text

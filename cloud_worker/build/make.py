@@ -150,15 +150,10 @@ def _finite(logits: Tensor, part: Part) -> Tensor:
 
 
 def _cut_rates(options: BuildOptions, chosen: Chosen, halves: Halves, sent: Array) -> Rates:
-    wanted = chosen.best.candidate.point if chosen.best and halves.learnt is None else None
-    level = wanted.config.get("level") if wanted and wanted.codec == "transform" else None
-    return cut_rates(
-        halves.tail,
-        torch.from_numpy(sent),
-        options.rates,
-        wanted_level=level if isinstance(level, int) else None,
-        baselines=options.baselines,
-    )
+    """The point that the plan chose is among them, unless another tensor travels now."""
+    best = chosen.best.candidate.point if chosen.best and halves.learnt is None else None
+    wanted = None if best is None else (best.codec, best.config)
+    return cut_rates(halves.tail, torch.from_numpy(sent), options.rates, wanted=wanted, baselines=options.baselines)
 
 
 def _arrived(halves: Halves, rates: Rates, sent: Array) -> Tensor:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         _say_error(_reason(error))
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        _say_error("stopped; no bundle is half-written. The same command begins again, with --fit after its last epoch")
+        _say_error("stopped; no bundle is half-written, and with --fit the same command goes on after its last epoch")
         return EXIT_STOPPED
     sys.stdout.write("\n".join(lines) + "\n")
     return EXIT_OK

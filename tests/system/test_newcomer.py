@@ -66,7 +66,7 @@ async def test_a_signal_net(tmp_path: Path) -> None:
     model = write_models(tmp_path).make_signal()
     (tmp_path / "samples").mkdir()
     np.save(tmp_path / "samples" / "all.npy", signals())
-    options = ("--model", "newcomer_nets:make_signal", "--samples", "samples", "--cut", "1", "--name", "swings")
+    options = ("--model", "newcomer_nets:make_signal", "--samples", "samples", "--cut", "0", "--name", "swings")
     done = build(tmp_path, *options, "--version", "2.3.4", "--out", "swings")
     assert done.returncode == 0, done.stderr
     manifest = open_bundle(tmp_path / "swings").manifest

@@ -13,7 +13,7 @@ from cloud_worker.build.codecs import fit_bottleneck, fit_transform
 from cloud_worker.build.codecs.affine import affine_config
 from cloud_worker.build.codecs.fisher import gradients
 from schemas.bundle import TABLES
-from schemas.codecs import Codec, Tables, open_codec
+from schemas.codecs import Codec, Config, Tables, open_codec
 from schemas.codecs.transform import FINEST
 from schemas.errors import ConfigError
 from schemas.tensor import Array, TensorSpec
@@ -54,15 +54,15 @@ def cut_rates(
     cuts: Tensor,
     limits: Sequence[float] = WANTED,
     *,
-    wanted_level: int | None = None,
+    wanted: tuple[str, Config] | None = None,
     baselines: bool = False,
 ) -> Rates:
     """A rate for each limit of a cut, float32 (N, ...), or more, and `minmax_u8`.
 
     (C, H, W) travels through codec `transform`; anything else, and what that cannot be fitted to, through `bottleneck`,
-    its steps by what the output feels of each channel. `wanted_level` of `transform` is among them. `baselines` of
-    (C, H, W): also `bottleneck` and `affine`. Raises ConfigError where the output does not depend on the cut, or where
-    no frame carries any of them.
+    its steps by what the output feels of each channel. `wanted`, a codec and its configuration that a plan has chosen,
+    is among them where it is `transform` or `affine`. `baselines` of (C, H, W): also `bottleneck` and `affine`. Raises
+    ConfigError where the output does not depend on the cut, or where no frame carries any of them.
     """
     spec = TensorSpec(dtype="float32", shape=tuple(cuts.shape[1:]))
     felt = _gradients(tail, cuts)
@@ -74,18 +74,20 @@ def cut_rates(
     if is_map:
         try:
             fit = fit_transform.fit(fitted, felt)
-            rows = [("transform", config, TABLES) for config in _levels(tail, tried, fit, limits, wanted_level)]
+            rows = [("transform", config, TABLES) for config in _levels(tail, tried, fit, limits, wanted)]
             tables[TABLES] = fit
         except ConfigError as error:
             is_map, left_out = False, [str(error)]
     if baselines or not is_map:
-        wanted = limits[len(limits) // 2 :][:1] if is_map else limits
-        steps = _steps(tail, tried, fitted, felt, wanted)
+        most = limits[len(limits) // 2 :][:1] if is_map else limits
+        steps = _steps(tail, tried, fitted, felt, most)
         file = LEVEL_TABLES if is_map else TABLES
         tables[file] = fit_bottleneck.fit(fitted.numpy(), steps)
         rows += [("bottleneck", {"rate": rate}, file) for rate in range(len(steps))]
     if baselines:
         rows.append(("affine", affine_config(fitted.numpy(), _AFFINE_BITS), None))
+    if wanted is not None and wanted[0] == "affine":
+        rows.append(("affine", dict(wanted[1]), None))
     found = _points("tail", spec, [*rows, ("minmax_u8", {}, None)], tried.numpy(), tables)
     if not found.points:
         msg = f"a cut of {spec} makes no frame within {MAX_FRAME_BYTES} bytes at any rate; cut where fewer values cross"
@@ -153,7 +155,7 @@ class FirstOutput(nn.Module):
 
 
 def _levels(
-    tail: nn.Module, cuts: Tensor, tables: Tables, limits: Sequence[float], wanted: int | None
+    tail: nn.Module, cuts: Tensor, tables: Tables, limits: Sequence[float], wanted: tuple[str, Config] | None
 ) -> list[dict[str, Any]]:
     whole = logits_of(tail, cuts)
     codecs = dict(_opened(TensorSpec(dtype="float32", shape=tuple(cuts.shape[1:])), tables))
@@ -162,8 +164,9 @@ def _levels(
         return harm(whole, logits_of(tail, _travelled(codecs[level], cuts)))
 
     levels = set(coarsest(sorted(codecs), cost, limits))
-    if wanted in codecs:
-        levels.add(wanted)
+    level = wanted[1].get("level") if wanted is not None and wanted[0] == "transform" else None
+    if isinstance(level, int) and level in codecs:
+        levels.add(level)
     return [{"level": level} for level in sorted(levels)]
 
 

@@ -41,9 +41,8 @@ def conv(  # noqa: PLR0917
         "stride": _pair_of(x, stride, 1),
         "padding": _short([first + second for first, second in zip(own, sides, strict=True)]),
         "groups": groups,
+        **_dilation(steps),
     }
-    if steps != [1, 1]:
-        attrs["dilation"] = steps
     _emit_image(trace, node, name, "conv2d", attrs, weights)
 
 
@@ -65,9 +64,12 @@ def max_pool(  # noqa: PLR0917
     sides = _symmetric(x, padding)
     more = _missing(node, x, reach, attrs["stride"], sides)
     attrs["padding"] = _short([sides[0], sides[1] + more[0], sides[2], sides[3] + more[1]])
-    if steps != [1, 1]:
-        attrs["dilation"] = steps
-    _emit_image(trace, node, trace.read(node, x), "max_pool", attrs)
+    _emit_image(trace, node, trace.read(node, x), "max_pool", {**attrs, **_dilation(steps)})
+
+
+def _dilation(steps: Sequence[int]) -> dict[str, Any]:
+    """The attribute, where a kernel's values do not touch."""
+    return {} if list(steps) == [1, 1] else {"dilation": steps}
 
 
 def avg_pool(  # noqa: PLR0917

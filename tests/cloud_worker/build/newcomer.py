@@ -43,10 +43,11 @@ class Colours(nn.Module):
 
 
 def make_signal():
-    """Classes of signals of 64 values."""
+    """Classes of signals of two channels and 64 values: conv1d all through."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(6)
-        net = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4))
+        front = nn.Sequential(nn.Conv1d(2, 8, 5, stride=4, padding=2), nn.BatchNorm1d(8), nn.ReLU())
+        net = nn.Sequential(front, nn.Conv1d(8, 12, 5, stride=4, padding=2), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4))
         with torch.no_grad():
             net[4].weight *= 8
         return net
@@ -116,8 +117,8 @@ def write_images(folder: Path, count: int = 20, seed: int = 1) -> None:
 
 
 def signals(count: int = 60) -> Array:
-    """float32 (count, 64)."""
-    return np.random.default_rng(2).normal(size=(count, 64)).cumsum(axis=1).astype(np.float32) / 4
+    """float32 (count, 2, 64)."""
+    return np.random.default_rng(2).normal(size=(count, 2, 64)).cumsum(axis=2).astype(np.float32) / 4
 
 
 def build(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,6 +206,21 @@ def test_a_cut_that_the_output_does_not_feel_is_refused() -> None:
     for shape in ((6,), (2, 3, 3)):
         with pytest.raises(ConfigError, match="the output does not depend on this cut"):
             cut_rates(Deaf(), torch.from_numpy(floats(8, *shape)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [((6,), ("affine", {"bits": 6, "scale": [0.1], "zero": [-3.0]})), ((3, 4, 4), ("transform", {"level": -11}))],
+)
+def test_the_point_that_a_plan_chose_is_built(shape: tuple[int, ...], wanted: tuple[str, dict[str, Any]]) -> None:
+    import torch  # noqa: PLC0415
+
+    tail = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3))
+    cuts = torch.from_numpy(floats(16, *shape))
+    tail(cuts)
+    found = cut_rates(tail.eval(), cuts, wanted=wanted)
+    assert wanted in [(point["codec"], point["config"]) for point in found.points]
+    assert wanted not in [(point["codec"], point["config"]) for point in cut_rates(tail, cuts).points]
 
 
 def test_a_map_that_transform_cannot_be_fitted_to_travels_through_bottleneck() -> None:
