@@ -51,9 +51,13 @@ async def measure_all(
     """
     found: dict[str, dict[str, list[list[dict[str, Any]]]]] = {name: {} for name in wanted}
     async with AsyncExitStack() as stack:
-        for number, written in enumerate(trial.written.values()):
-            argv = worker_argv(trial.broker.url, f"w{number}", bundle=written.folder)
-            worker = await stack.enter_async_context(child_process(f"worker {number}", argv))
+        workers = [
+            await stack.enter_async_context(
+                child_process(f"worker {n}", worker_argv(trial.broker.url, f"w{n}", bundle=written.folder))
+            )
+            for n, written in enumerate(trial.written.values())
+        ]
+        for worker in workers:
             await worker.ready()
         for _ in range(rounds):
             for name, (link, keys) in wanted.items():

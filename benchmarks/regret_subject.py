@@ -27,7 +27,7 @@ from schemas.errors import BundleError
 from schemas.preprocess import Preprocess
 from schemas.tensor import Array
 
-_CALIBRATION, _HELD_OUT = 48, 24
+_CALIBRATION, _HELD_OUT = 24, 24
 _SIDE, _CLASSES = 96, 10
 
 
@@ -73,7 +73,7 @@ def subject(*, quick: bool) -> Subject:
 def _made_up() -> Subject:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        widths = (3, 24, 48, 96)
+        widths = (3, 12, 48, 96)
         pairs = itertools.pairwise(widths)
         blocks = [nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), nn.ReLU()) for a, b in pairs]
         net = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], _CLASSES)).eval()
@@ -86,13 +86,14 @@ def _made_up() -> Subject:
 
 
 def profiled(given: Subject, folder: Path, most: int, seconds: float, say: Callable[[str], None]) -> Profiled:
-    """The subject's profile with at most so many cuts; heads are timed by `edge-node profile`, in its own process.
+    """The subject's profile with at most so many cuts, none of more values than the input has.
 
-    Heads are TFLite where it can be exported here, else NumPy. Raises BundleError where they cannot be timed.
+    Heads are TFLite where it can be exported here, else NumPy; `edge-node profile` times them in its own process.
+    Raises BundleError where they cannot be timed.
     """
     inputs = [given.inputs(part) for part in (given.calibration, given.held_out)]
     graph = Graph.trace(given.net, torch.zeros(1, *inputs[0].shape[1:]))
-    chosen = worth_measuring(cuts(graph), most)
+    chosen = worth_measuring([cut for cut in cuts(graph) if cut.elements <= inputs[0][0].size], most)
     images = Images(given.calibration, given.held_out, given.preprocess)
     settings = Settings(given.name, targets=(0.05,), qualities={"webp": (80, 50)}, clock_s=seconds)
     profile = measure(graph, chosen, Data(inputs[0], inputs[1], None, images), settings, say)

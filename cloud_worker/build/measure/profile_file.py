@@ -141,7 +141,7 @@ class SplitProfile(Record):
     edge_only: EdgeOnly
     cuts: Annotated[tuple[CutProfile, ...], Field(max_length=10_000)]
     preprocess_ms: Milliseconds = 0.0
-    """Making the model's input of one sample: on the edge where a head runs, in the cloud where the input is shipped."""
+    """Making the model's input of one sample: on the edge where a head runs, else in the cloud."""
     request_ms: Milliseconds = 0.0
     """What a shipped sample takes beyond its stages: both processes' own work, MQTT and the broker, without a link."""
 

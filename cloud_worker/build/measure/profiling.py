@@ -109,7 +109,9 @@ class _Bench(NamedTuple):
     def preprocess_ms(self) -> float:
         """Of one image; 0 for samples that are the model's input already."""
         images = self.data.images
-        return 0.0 if images is None else self.clock.time(images.preprocess.apply, images.held_out[:_TIMED]).p50_ms
+        return (
+            0.0 if images is None else self.clock.time(images.preprocess.apply, list(images.held_out[:_TIMED])).p50_ms
+        )
 
     def cut(self, graph: Graph, cut: Cut) -> CutProfile:
         """One cut, its halves and its points."""

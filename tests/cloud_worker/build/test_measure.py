@@ -91,6 +91,8 @@ def test_what_is_no_map_goes_through_affine_and_minmax() -> None:
 
 
 def test_the_input_travels_as_an_image_where_it_is_one_and_by_zstd_where_not() -> None:
+    assert image_profile().preprocess_ms > 0
+    assert signal_profile().preprocess_ms == 0
     images, signals = image_profile().cloud_only, signal_profile().cloud_only
     assert [point.config for point in images.points] == [
         {"format": "webp"},

@@ -217,3 +217,18 @@ def test_what_is_said_to_be_nearest_is_admitted_when_its_misses_are_forgiven(see
     forgiven = strict.model_copy(update={miss.split()[0]: None for miss in error.misses})
     admitted = plan(profile, link, Prices(), Objective(), forgiven).ranked
     assert error.candidate in {str(each.candidate) for each in admitted if each.admissible}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_preprocessing_is_paid_once_where_the_model_begins_and_a_request_where_something_is_sent(seed: int) -> None:
+    bare, link = random_profile(seed, 4, 3), Link(rtt_ms=20, up_mbit_s=5, down_mbit_s=5)
+    more = bare.model_copy(update={"preprocess_ms": 3.0, "request_ms": 1.5})
+    pairs = zip(*(Pricing(link, Prices()).candidates(each) for each in (bare, more)), strict=True)
+    for before, after in pairs:
+        in_cloud, sent = after.site.route is Route.CLOUD_ONLY, after.point is not None
+        for one, other in ((before.p50, after.p50), (before.p95, after.p95)):
+            assert other.cloud_ms - one.cloud_ms == pytest.approx(3.0 if in_cloud else 0.0)
+            assert other.edge_ms - one.edge_ms == pytest.approx(0.0 if in_cloud else 3.0)
+            assert other.up_ms - one.up_ms == pytest.approx(1.5 if sent else 0.0)
+            assert other.down_ms == one.down_ms
+        assert after.mean_ms - before.mean_ms == pytest.approx(4.5 if sent else 3.0)
