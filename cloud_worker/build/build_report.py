@@ -41,7 +41,7 @@ def _facts(built: Built, options: BuildOptions) -> list[str]:
     lines = [
         f"{options.out}: {manifest.name} {manifest.edge_version}, interface {manifest.interface[:16]}",
         f"cut {cut.index} after {cut.name}: {_crossing(built)}",
-        f"why there: {_why(built.chosen)}",
+        f"why there: {_why(built.chosen)}{_when(built)}",
         f"heads: {heads}",
         *([] if built.trial.int8 is None else [_int8(built.trial.int8)]),
         *(f"no {name}: {reason}" for name, reason in sorted(built.heads.refused.items())),
@@ -103,6 +103,12 @@ def _why(chosen: Chosen) -> str:
     if first.candidate.site.route is Route.HYBRID_SPLIT:
         return f"{told}; {first.candidate} would score better, but no edge runtime takes its head"
     return f"{told}; {first.candidate} would score better ({first.candidate.p50.total_ms:.1f} ms), but a bundle is cut"
+
+
+def _when(built: Built) -> str:
+    """Figures of a plan are those of the model's own halves."""
+    planned = built.chosen.best is not None and built.halves.learnt is not None
+    return "; all that before anything was learnt" if planned else ""
 
 
 def beside_the_input(built: Built) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cloud_worker.build.files import made_folder
 from schemas.bundle import MANIFEST, parse_manifest
 from schemas.errors import ConfigError, ManifestError
 
@@ -44,9 +44,7 @@ def beside(target: Path) -> Iterator[Path]:
     Raises OSError where the folder cannot be made or renamed.
     """
     target = target.resolve()
-    made = [parent for parent in target.parents if not parent.exists()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with made_folder(target.parent):
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             yield temporary
@@ -54,10 +52,6 @@ def beside(target: Path) -> Iterator[Path]:
             _replace(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    finally:
-        with contextlib.suppress(OSError):  # one that holds the bundle
-            for parent in made:
-                parent.rmdir()
 
 
 def entries(folder: Path) -> dict[str, dict[str, Any]]:

@@ -199,7 +199,7 @@ def _cannot(at_starts: list[tuple[int, int]], samples: int, alpha: float, delta:
     """What stands in the way at each start, covered and errors, and how many further samples would do at best."""
     wanted = f"at most {alpha:.3g} wrong at level {delta:.3g} with {samples} samples"
     if not any(covered for covered, _ in at_starts):
-        fact, remedy = f"{wanted}: none reaches any start", "fit the temperature, or give lower starts"
+        fact, remedy = f"{wanted}: none reaches any start", "fit the temperature, learn longer, or give lower starts"
         return CannotCertifyError(fact=fact, remedy=remedy, more=None)
     level = delta / len(at_starts)
     needed = [(_further(k, n, alpha, level) * samples / n, n, k) for n, k in at_starts if n]

@@ -1,8 +1,10 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and folders that are not left empty."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from schemas.errors import ConfigError
@@ -22,6 +24,22 @@ def write_whole(path: Path, data: bytes) -> None:
         raise ConfigError(msg) from None
     finally:
         _remove(aside)
+
+
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents for a block; those of them that are empty at its end, however it ends, are removed.
+
+    What was there before stays. Raises OSError where one cannot be made.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the first that holds something, or was never made
+            for each in made:
+                each.rmdir()
 
 
 def _remove(path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,6 +25,8 @@ FLOAT_HEADS: Final = (HEAD_TFLITE, HEAD_NUMPY)
 _RUNTIMES: Final = {HEAD_TFLITE: "tflite", HEAD_NUMPY: "numpy", HEAD_INT8: "int8"}
 _NO_CONVERTER: Final = "litert-torch is not installed here; pip install 'splitbus[build]'"
 _LIMIT_S: Final = 600
+_SHOWN: Final = 120
+"""Characters of a reason that stands among others."""
 
 
 class Heads(NamedTuple):
@@ -86,7 +89,7 @@ def no_head(head: nn.Module, example: Tensor) -> str | None:
     try:
         export_numpy(head, example)
     except BundleError as error:
-        told = f"{HEAD_NUMPY}: {error}"
+        told = f"{HEAD_NUMPY}: {_short(error)}"
     else:
         return None
     if not has_converter():
@@ -94,8 +97,12 @@ def no_head(head: nn.Module, example: Tensor) -> str | None:
     try:
         _in_tflite(head, example)
     except BundleError as error:
-        return f"{told}; {HEAD_TFLITE}: {error}"
+        return f"{told}; {HEAD_TFLITE}: {_short(error)}"
     return None
+
+
+def _short(error: Exception) -> str:
+    return textwrap.shorten(str(error), _SHOWN, placeholder=" ...")
 
 
 def _in_tflite(head: nn.Module, example: Tensor) -> bytes:

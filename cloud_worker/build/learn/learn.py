@@ -21,6 +21,7 @@ from torch import nn
 
 from cloud_worker.build.cut.cuts import Cut, Graph, split
 from cloud_worker.build.export.freeze import weights_digest
+from cloud_worker.build.files import made_folder
 from cloud_worker.build.learn.figures import figures
 from cloud_worker.build.learn.fit_files import (
     FITTED,
@@ -119,9 +120,13 @@ class _Fit:
         self._path = folder / LAST
 
     def run(self, loss: Distillation, judge: _Judge, say: Say) -> Pair:
-        """All epochs that are left; the averaged pair, in eval mode."""
+        """All epochs that are left; the averaged pair, in eval mode. A folder without a whole epoch is not left."""
+        with made_folder(self._path.parent):
+            self._run(loss, judge, say)
+        return _averaged(self.state)
+
+    def _run(self, loss: Distillation, judge: _Judge, say: Say) -> None:
         state = self.state
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._path.exists():
             self._resume()
             say(f"going on after epoch {state.epoch} of {state.plan.epochs}, from {self._path}")
@@ -130,7 +135,6 @@ class _Fit:
                 mean = run_epoch(state, loss, watch)
                 save(self._path, {"of": self._says, "state": state.content()})
                 say(f"epoch {state.epoch}/{state.plan.epochs}: loss {mean:.4f}, {judge(_averaged(state))}")
-        return _averaged(state)
 
     def _resume(self) -> None:
         content = read(self._path)

@@ -198,12 +198,12 @@ def read_profile(path: Path) -> SplitProfile:
         with path.open("rb") as file:
             data = file.read(MAX_PROFILE_BYTES + 1)
     except OSError as error:
-        msg = f"{path}: the profile cannot be read: {error.strerror or error}"
+        msg = f"{path}: the profile cannot be read: {error.strerror or error}; name one that can"
         raise ConfigError(msg) from None
     try:
         return parse_profile(data)
     except ConfigError as error:
-        msg = f"{path}: {error}"
+        msg = f"{path}: {error}; measure the model again, into another file"
         raise ConfigError(msg) from None
 
 

@@ -47,7 +47,7 @@ def measure(
     """
     bench = _Bench.of(graph, data, settings)
     full = _full_macs(cuts)
-    say(f"the whole model, {full:,} multiply-accumulates, on {len(data.held_out)} held-out samples")
+    say(f"the whole model, {full:,} multiply-accumulates, on {len(data.held_out)} samples that fit nothing")
     cloud_only = bench.cloud_only()
     edge_only = EdgeOnly(edge_ms=cloud_only.cloud_ms, quality=bench.reference.judge(bench.logits))
     found: list[CutProfile] = []

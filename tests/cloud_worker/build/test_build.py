@@ -249,3 +249,26 @@ def test_a_limit_on_file_sizes_is_survived(folder: Path) -> None:
     assert done.returncode == EXIT_BAD_INPUT, done.stderr
     assert [line for line in done.stderr.splitlines() if "error: nothing can be written" in line], done.stderr
     assert not list(folder.glob("*limited*"))
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        ("torch", "torch is not installed here; pip install 'splitbus[build]'"),
+        ("PIL", "Pillow is not installed here, which reads images; pip install 'splitbus[build]'"),
+        ("rich", ""),
+    ],
+)
+def test_what_is_not_installed_is_said_in_one_line_and_rich_is_not_needed(
+    folder: Path, missing: str, says: str
+) -> None:
+    code = (
+        "import sys\n"
+        f"sys.modules[{missing!r}] = sys.modules['litert_torch'] = None\n"
+        "from cloud_worker.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    done = run_build(folder, *IMAGES, "--no-leakage", "--out", f"without-{missing}", run=code)
+    assert done.returncode == (EXIT_BAD_INPUT if says else 0), done.stderr
+    assert says in done.stderr.splitlines()[-1]
+    assert (folder / f"without-{missing}").exists() == (not says)

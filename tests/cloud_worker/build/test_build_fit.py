@@ -68,6 +68,7 @@ def test_the_bundle_has_a_learnt_cut_and_a_certified_exit(built: Bundle) -> None
 
 def test_the_head_answers_as_it_was_tried(built: Bundle, printed: str) -> None:
     assert "exit: agreement" in printed
+    assert "why there: it was named with --cut\n" in printed
     assert "certified against the true classes: at most 20.0% wrong among its sure answers, with 80%" in printed
     head = open_head(built, "numpy")
     assert built.manifest.exit is not None

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cloud_worker.build.export.freeze import weights_digest
-from cloud_worker.build.learn.fit_files import FITTED, LAST, read, save
+from cloud_worker.build.learn.fit_files import FITTED, LAST, check_unseen, read, save
 from cloud_worker.build.learn.learn import learn
 from cloud_worker.build.learn.settings import LearnData, LearnSettings, Learnt
 from schemas.errors import ConfigError, SampleError
@@ -199,6 +199,9 @@ def test_a_full_disk_is_told_with_the_path_and_leaves_the_last_epoch_whole(stopp
     assert caught.value.filename == str(stopped / LAST)
     assert (stopped / LAST).read_bytes() == before
     assert [path.name for path in stopped.iterdir()] == [LAST]
+    with full_disk(1000), pytest.raises(OSError, match=LAST):
+        fit(stopped / "deep" / "new")
+    assert [path.name for path in stopped.iterdir()] == [LAST]
     assert fit(stopped, replace(QUICK, epochs=3)).settings.epochs == 3
 
 
@@ -213,6 +216,15 @@ def test_a_fit_begins_from_an_earlier_one(tmp_path: Path) -> None:
         fit(tmp_path / "third", replace(still, channels=3))
     with pytest.raises(ConfigError, match=r"nowhere\.pt cannot be read"):
         fit(tmp_path / "third", replace(still, start=tmp_path / "nowhere.pt"))
+
+
+def test_a_fit_knows_the_samples_that_it_has_seen(tmp_path: Path) -> None:
+    fit(tmp_path / "first", data=blobs(FEW, 2))
+    fit(tmp_path / "second", replace(QUICK, start=tmp_path / "first" / FITTED), data=blobs(FEW, 5))
+    for seen in (blobs(FEW, 2), blobs(FEW, 5)):
+        with pytest.raises(ConfigError, match=f"was learnt from {FEW} of the samples"):
+            check_unseen(tmp_path / "second" / FITTED, seen.marks())
+    check_unseen(tmp_path / "second" / FITTED, blobs(FEW, 6).marks())
 
 
 def test_a_rate_that_is_too_high_is_told(tmp_path: Path) -> None:
