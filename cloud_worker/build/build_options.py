@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from broker.options import Option, Table, flag, one_of, read_options, whole
-from cloud_worker.build.fit_options import FITTING, PROMISE, Fitting, Promise, fitting_of, promise_of
+from cloud_worker.build.fit_options import FITTING, PROMISE, Fitting, Promise, fitting_of, folder_named, promise_of
 from cloud_worker.build.plan.options import PLANNING, Planning, file_named, planning_of
 from schemas.bundle import NAME
 from schemas.errors import ConfigError
@@ -79,14 +79,6 @@ def _rates(text: str) -> tuple[float, ...]:
     return found
 
 
-def _folder_named(text: str) -> Path:
-    path = Path(text)
-    if not path.name or path.is_file():
-        msg = f"{text!r} is not the name of a folder"
-        raise ValueError(msg)
-    return path
-
-
 def _version(text: str) -> str:
     return str(Version.parse(text))
 
@@ -102,7 +94,7 @@ OPTIONS: Final[Table] = {
     "model": Option(str, None, "PACKAGE.MODULE:NAME of a torch module or of a function that returns one"),
     "weights": Option(Path, None, "state dict of the model, as torch.save writes it"),
     "samples": Option(Path, None, "folder of images (png, jpg, webp) or arrays (.npy, .npz) like those it will see"),
-    "out": Option(_folder_named, None, "folder that becomes the bundle; one that is there is replaced"),
+    "out": Option(folder_named, None, "folder that becomes the bundle; one that is there is replaced"),
     "name": Option(_bundle_name, None, "the bundle's name in topics; that of --model"),
     "version": Option(_version, "1.0.0", "of both halves"),
     "labels": Option(Path, None, "text file with the name of each output, one a line"),

@@ -44,8 +44,8 @@ def _facts(built: Built, options: BuildOptions) -> list[str]:
         f"why there: {_why(built.chosen)}{_when(built)}",
         f"heads: {heads}",
         *([] if built.trial.int8 is None else [_int8(built.trial.int8)]),
-        *(f"no {name}: {reason}" for name, reason in sorted(built.heads.refused.items())),
-        *(f"left out: {each}" for rates in built.rates for each in rates.left_out),
+        *(f"no {name}: {reason}" for name, reason in sorted(built.parts.heads.refused.items())),
+        *(f"left out: {each}" for rates in built.parts.rates for each in rates.left_out),
         beside_the_input(built),
     ]
     if built.trial.full_accuracy is not None:
@@ -54,7 +54,7 @@ def _facts(built: Built, options: BuildOptions) -> list[str]:
 
 
 def _crossing(built: Built) -> str:
-    halves, profile = built.halves, built.manifest.profile
+    halves, profile = built.parts.halves, built.manifest.profile
     if halves.learnt is None:
         return f"{halves.cut} crosses, {built.chosen.cut.share:.1%} of the multiply-accumulates are edge's"
     return (
@@ -66,10 +66,10 @@ def _crossing(built: Built) -> str:
 
 def exit_lines(built: Built) -> list[str]:
     """What the early exit is worth and what is promised of it; nothing where there is none."""
-    found, tried = built.answers.exit, built.trial.exit
+    found, tried = built.parts.answers.exit, built.trial.exit
     if found is None or tried is None:
         return []
-    against = "the true classes" if built.answers.mode == "labels" else "the unsplit model's answers"
+    against = "the true classes" if built.parts.answers.mode == "labels" else "the unsplit model's answers"
     promise = found.certificate
     told = (
         f"certified against {against}: at most {promise.alpha:.1%} wrong among its sure answers, with "
@@ -107,7 +107,7 @@ def _why(chosen: Chosen) -> str:
 
 def _when(built: Built) -> str:
     """Figures of a plan are those of the model's own halves."""
-    planned = built.chosen.best is not None and built.halves.learnt is not None
+    planned = built.chosen.best is not None and built.parts.halves.learnt is not None
     return "; all that before anything was learnt" if planned else ""
 
 

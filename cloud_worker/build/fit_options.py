@@ -39,7 +39,8 @@ class Promise:
     delta: float
 
 
-def _folder_or_new(text: str) -> Path:
+def folder_named(text: str) -> Path:
+    """Reads the name of a folder that may be there or not. Raises ValueError."""
     path = Path(text)
     if not path.name or path.is_file():
         msg = f"{text!r} is not the name of a folder"
@@ -50,7 +51,7 @@ def _folder_or_new(text: str) -> Path:
 _PROBABILITY: Final = number(1e-6, 0.5)
 FITTING: Final[Table] = {
     "fit": Option(
-        _folder_or_new,
+        folder_named,
         None,
         "learn a bottleneck and an early exit; this folder keeps progress, run again to go on",
     ),

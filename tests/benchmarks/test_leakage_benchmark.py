@@ -21,10 +21,10 @@ def test_every_point_of_the_bundle_has_a_row_beside_the_cut_as_it_is(
     assert main(["leakage", "--json", "--quick"]) == 0
     report = json.loads(capsys.readouterr().out)
     rows = {row["point"]: row for row in report["rows"]}
-    assert list(rows) == [*(f"point {number}" for number in range(8)), "as float32"]
+    assert list(rows) == [*(f"point {number}" for number in range(9)), "as float32"]
     assert {(row["samples"], row["held_out"]) for row in rows.values()} == {(42, 18)}
     assert rows["point 6"]["ssim"] == 1
-    assert 0.9 < rows["point 7"]["ssim"] < 1
+    assert 0.9 < rows["point 8"]["ssim"] < 1
     assert all(row["ssim"] < 0.7 for row in rows.values() if row["part"] == "tail")
     assert set(Leakage.model_fields) <= set(rows["point 0"])
     assert report["targets"] == []

@@ -11,10 +11,11 @@ import torch
 
 from broker.exits import EXIT_BAD_INPUT
 from cloud_worker.__main__ import main
-from cloud_worker.build import make, verb_build
+from cloud_worker.build import make, verb_build, writing
 from cloud_worker.build.cut.cuts import Graph, cuts
 from cloud_worker.build.export import heads
 from cloud_worker.build.halves import own_halves
+from cloud_worker.build.parts import pairing
 from schemas.bundle_files import Bundle, open_bundle
 from tests.cloud_worker.build.newcomer import CLASSES, signals, write_images, write_models
 from tests.cloud_worker.build.newcomer import build as run_build
@@ -109,7 +110,7 @@ def test_another_cut_of_the_same_shape_is_another_pair(here: Path) -> None:
     graph = Graph.trace(model, torch.zeros(1, 3, 16, 16))
     same = [cut for cut in cuts(graph) if cut.name.startswith("stem")]
     assert len({cut.spec for cut in same}) == 1 < len(same)
-    assert len({make.pairing(model, graph, cut, own_halves(graph, cut)) for cut in same}) == len(same)
+    assert len({pairing(model, graph, cut, own_halves(graph, cut)) for cut in same}) == len(same)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_a_full_disk_leaves_the_old_bundle_as_it_was(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(make, "write_pt2", full)
+    monkeypatch.setattr(writing, "write_pt2", full)
     assert main(["build", *IMAGES, "--out", "bundle"]) == EXIT_BAD_INPUT
     assert "No space left on device; make room" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in built.path.iterdir()} == before
@@ -226,13 +227,13 @@ def test_ctrl_c_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch, caps
 def test_a_file_that_answers_otherwise_is_refused(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = make.write_pt2
+    real = writing.write_pt2
 
     def wrong(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
         changed = torch.nn.Sequential(module, torch.nn.Tanh()).eval()
         real(changed if path.name == "tail.pt2" else module, example, path)
 
-    monkeypatch.setattr(make, "write_pt2", wrong)
+    monkeypatch.setattr(writing, "write_pt2", wrong)
     assert "tail.pt2 is off by" in refused(capsys, *IMAGES)
     assert here.is_dir()
 
