@@ -27,6 +27,7 @@ from cloud_worker.programs import TorchProgram
 from edge_node.idx import read_idx
 from edge_node.tflite_head import TFLiteHead
 from models.efficientnet_lite0 import photos
+from models.efficientnet_lite0.samples import BUILD
 from schemas.bundle import FULL, HEAD_INT8, HEAD_TFLITE, TAIL, Manifest
 from schemas.bundle_files import Bundle, open_bundle
 from schemas.device_times import HeadTime, parse_device_times
@@ -72,17 +73,17 @@ def _cases(folder: Path, *, quick: bool) -> Iterator[Case]:
     yield Case(open_bundle(BUNDLE), images[:MOST_SAMPLES], images[MOST_SAMPLES:][: _QUICK if quick else None])
     if quick:
         return
-    done = subprocess.run(
-        [sys.executable, "-m", "models.efficientnet_lite0.build", "--out", str(folder / "lite0")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        msg = f"EfficientNet-Lite0 was not built: {''.join(done.stderr.splitlines()[-1:])}; see --quick"
-        raise BundleError(msg)
+    crops, built = folder / "photos", folder / "lite0"
+    for module, *arguments in (
+        ("models.efficientnet_lite0.samples", "--out", str(crops)),
+        ("cloud_worker", "build", *BUILD, "--samples", str(crops), "--no-leakage", "--out", str(built)),
+    ):
+        done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
+        if done.returncode:
+            msg = f"EfficientNet-Lite0 was not built: {''.join(done.stderr.splitlines()[-1:])}; see --quick"
+            raise BundleError(msg)
     found = photos.photos(None)
-    yield Case(open_bundle(folder / "lite0"), photos.crops(found, "calibration"), photos.crops(found, "test"))
+    yield Case(open_bundle(built), photos.crops(found, "calibration"), photos.crops(found, "test"))
 
 
 def _row(case: Case, folder: Path, seconds: float) -> dict[str, Any]:

@@ -11,12 +11,21 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Final
 
 from PIL import Image
 
 from models.efficientnet_lite0 import photos
 from schemas.errors import SplitbusError
 from schemas.tensor import Array
+
+BUILD: Final = (
+    *("--model", "models.efficientnet_lite0.nets:load_net", "--name", "efficientnet_lite0", "--cut", "6"),
+    *("--mean", "0.4980392156862745,0.4980392156862745,0.4980392156862745"),
+    *("--std", "0.5019607843137255,0.5019607843137255,0.5019607843137255"),
+    *("--rates", "0.02,0.05,0.1", "--baselines"),
+)
+"""What `cloud-worker build` is told of it in README.md, but for --samples and --out."""
 
 
 def write(crops: Array, out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import struct
 from pathlib import Path
 
@@ -138,3 +139,11 @@ def test_missing_photos_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert samples.main(["--out", str(tmp_path / "out"), "--photos", "nowhere"]) == 2
     assert "no photos" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_page_builds_it_as_the_benchmarks_do() -> None:
+    page = (Path(samples.__file__).parent / "README.md").read_text()
+    command = page[page.index("cloud-worker build") :].partition("\n\n")[0]
+    told = shlex.split(command.replace("\\\n", " "))[2:]
+    assert {"--samples", "--out"} < {*told}
+    assert set(samples.BUILD) <= set(told)
