@@ -92,6 +92,8 @@ class EdgeCloudOrchestrator:
     def _withheld(self) -> dict[Route, str]:
         """Routes of which the policy's `max_ssim` leaves no operating point, with the point that is nearest to it."""
         found: dict[Route, str] = {}
+        if self.router.policy.max_ssim is None:
+            return found
         for route, part in ((Route.HYBRID_SPLIT, "tail"), (Route.CLOUD_ONLY, "full")):
             points = [point for point in self.manifest.points if point.part == part]
             if points and all(self._refused(point) for point in points):

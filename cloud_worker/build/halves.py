@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +16,10 @@ from cloud_worker.build.learn.fit_files import FITTED, check_unseen
 from cloud_worker.build.learn.learn import learn
 from cloud_worker.build.learn.settings import LearnData, LearnSettings, Learnt
 from cloud_worker.build.samples.dealt import Part, SampleSet
+from cloud_worker.build.say import Say
 from schemas.errors import ConfigError
 from schemas.tensor import TensorSpec
 
-Say = Callable[[str], None]
 _BATCH = 32
 
 

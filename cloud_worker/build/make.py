@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,12 @@ from cloud_worker.build.plan.ranking import Plan, Ranked
 from cloud_worker.build.point_leakage import Dealt, points_leakage, with_leakage
 from cloud_worker.build.samples.dealt import Part, SampleSet
 from cloud_worker.build.samples.taken import take_samples
+from cloud_worker.build.say import Say
 from cloud_worker.build.self_test import Trial, try_bundle
 from cloud_worker.build.writing import write_manifest, write_parts
 from schemas.bundle import Manifest, seal
 from schemas.bundle_files import open_bundle
 from schemas.errors import SampleError
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,10 +18,10 @@ from cloud_worker.build.export.freeze import weights_digest
 from cloud_worker.build.export.heads import Heads, example_of, export_heads, with_int8
 from cloud_worker.build.halves import Halves, full_macs, make_halves
 from cloud_worker.build.samples.dealt import SampleSet
+from cloud_worker.build.say import Say
 from schemas.codecs import open_codec
 from schemas.tensor import Array
 
-Say = Callable[[str], None]
 _MOST_TEMPERED: Final = 1000
 """Calibration samples that travel to find the tail's temperature."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -41,13 +41,13 @@ from cloud_worker.build.learn.loss import Distillation, Teacher
 from cloud_worker.build.learn.pair import Pair, classes_of, make_pair
 from cloud_worker.build.learn.progress import bar
 from cloud_worker.build.learn.settings import Figures, LearnData, LearnSettings, Learnt
+from cloud_worker.build.say import Say
 from schemas.errors import ConfigError
 
 COPIED_PACE: Final = 0.2
 """Rate of the copied layers, as a share of the new ones'."""
 _IMAGE: Final = 4
 _LEAST: Final = 2
-Say = Callable[[str], None]
 
 
 def learn(

@@ -12,7 +12,7 @@ this machine; `heads_to_time.on_device` puts a device's own in place of the head
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from cloud_worker.build.measure.data import Data, Images, Settings
 from cloud_worker.build.measure.net import Reference, Stopwatch, run, whole_of
 from cloud_worker.build.measure.points import Points, Tensors, fit_tables
 from cloud_worker.build.measure.profile_file import CloudOnly, CutProfile, EdgeOnly, Place, SplitProfile
+from cloud_worker.build.say import Say
 from schemas.errors import ConfigError
 from schemas.tensor import FloatArray, TensorSpec
 
@@ -33,8 +34,6 @@ __all__ = ["MOST_CUTS", "Data", "Images", "Settings", "fit_tables", "measure", "
 
 _LONGEST_LABEL: Final = 80
 _TIMED: Final = 16
-
-Say = Callable[[str], None]
 
 
 def measure(
