@@ -12,9 +12,9 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from broker.bus import Bus, Message, QoS
 from broker.packets import publish_size
@@ -22,6 +22,7 @@ from broker.rto import RetryTimer
 from schemas.errors import NoReplyError, NotConnectedError
 
 _REMEMBERED = 4096
+_MOST_ATTEMPTS = 1 << 16
 _CLOCK_S = 0.001
 """Resolution of uvloop's clock; so much before the deadline nothing is sent any more."""
 _NAP_S = 0.005
@@ -61,18 +62,17 @@ class _Request:
     """One request under way."""
 
     message: Message
+    started: float
+    most_attempts: int
     reply: Message | None = None
-    started: float = field(default_factory=time.perf_counter)
     sent_at: float = 0.0
+    """When the first frame went out."""
     attempts: int = 0
     """Frames that went out."""
     sendings: int = 0
     """Those that may have gone out, too: the connection broke meanwhile."""
     bytes_up: int = 0
     _waiter: asyncio.Future[None] | None = None
-
-    def waited_s(self) -> float:
-        return time.perf_counter() - self.started
 
     def take(self, reply: Message) -> None:
         """Take the first reply, and end the wait for it."""
@@ -99,8 +99,12 @@ class _Request:
 class Requester:
     """Asks on any topic, takes the replies on one. Use `open_requester`."""
 
-    def __init__(self, bus: Bus, timer: RetryTimer | None = None) -> None:
+    def __init__(
+        self, bus: Bus, timer: RetryTimer | None = None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """`clock` measures how long replies take; a running loop's own clock may be too coarse for that."""
         self.timer = timer or RetryTimer()
+        self._clock = clock
         self._bus = bus
         self._prefix = secrets.token_bytes(4)
         self._next = 0
@@ -109,8 +113,12 @@ class Requester:
         self._order: deque[bytes] = deque()
         self._asked = self._answered = self._retried = self._unanswered = self._late = self._duplicate = 0
 
-    async def ask(self, topic: str, payload: bytes, *, deadline: float, qos: QoS = 0) -> Answered:
+    async def ask(
+        self, topic: str, payload: bytes, *, deadline: float, qos: QoS = 0, most_attempts: int = _MOST_ATTEMPTS
+    ) -> Answered:
         """Send a request until it is answered; `deadline` is a time of the running loop's clock, in seconds.
+
+        It is sent at most `most_attempts` times; after the last of them only the wait goes on.
 
         Each attempt carries what is left until the deadline as its message expiry, rounded up. Raises
         NoReplyError at the deadline, also when the link was down all that time, and what `Bus.publish` raises
@@ -119,16 +127,16 @@ class Requester:
         """
         loop = asyncio.get_running_loop()
         correlation = self._correlation()
-        request = _Request(Message(topic, payload, qos=qos, correlation=correlation))
+        request = _Request(Message(topic, payload, qos=qos, correlation=correlation), self._clock(), most_attempts)
         self._pending[correlation] = request
         self._asked += 1
         try:
             while request.reply is None and deadline - loop.time() > _CLOCK_S:
                 if await self._attempt(request, deadline):
-                    await request.wait(min(deadline - loop.time(), self.timer.timeout(request.attempts - 1)))
+                    await request.wait(self._patience_s(request, deadline - loop.time()))
             if request.reply is None:
                 self._unanswered += 1
-                raise NoReplyError(topic, request.attempts, request.waited_s(), request.bytes_up)
+                raise NoReplyError(topic, request.attempts, self._clock() - request.started, request.bytes_up)
             return self._done(request, request.reply)
         finally:
             self._retried += max(0, request.attempts - 1)
@@ -165,7 +173,8 @@ class Requester:
         expiry_s = math.ceil(min(left_s, _LONGEST_EXPIRY_S))
         frame = Message(asked.topic, asked.payload, asked.qos, correlation=asked.correlation, expiry_s=expiry_s)
         request.sendings += 1
-        request.sent_at = time.perf_counter()
+        if request.sendings == 1:
+            request.sent_at = self._clock()
         try:
             async with asyncio.timeout_at(deadline):
                 await self._bus.publish(frame)
@@ -187,9 +196,17 @@ class Requester:
 
     def _done(self, request: _Request, reply: Message) -> Answered:
         self._answered += 1
+        now = self._clock()
         if request.sendings == 1:
-            self.timer.sample(time.perf_counter() - request.sent_at)
-        return Answered(reply, request.attempts, request.waited_s(), request.bytes_up, publish_size(reply))
+            self.timer.sample(now - request.sent_at)
+        elif request.sendings == request.attempts:  # else the link was down for some of it
+            self.timer.sample_repeated(now - request.sent_at)
+        return Answered(reply, request.attempts, now - request.started, request.bytes_up, publish_size(reply))
+
+    def _patience_s(self, request: _Request, left_s: float) -> float:
+        """How long to wait for a reply before the next attempt, or until the deadline where there is no other."""
+        last = request.attempts >= request.most_attempts
+        return left_s if last else min(left_s, self.timer.timeout(request.attempts - 1))
 
     def _correlation(self) -> bytes:
         """8 bytes, unique in this process and, but for 1 in 2**32, between restarts."""
@@ -204,9 +221,11 @@ class Requester:
 
 
 @asynccontextmanager
-async def open_requester(bus: Bus, reply_topic: str, *, qos: QoS = 0) -> AsyncIterator[Requester]:
+async def open_requester(
+    bus: Bus, reply_topic: str, *, qos: QoS = 0, clock: Callable[[], float] = time.perf_counter
+) -> AsyncIterator[Requester]:
     """A requester that takes its replies on `reply_topic` for as long as the context lasts."""
-    requester = Requester(bus)
+    requester = Requester(bus, clock=clock)
     async with bus.subscribe(reply_topic, qos=qos) as subscription:
 
         async def collect() -> None:

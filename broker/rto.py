@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class RetryTimer:
     """Retransmission timeout from round-trip times, all in seconds (Jacobson and Karels; RFC 6298).
 
-    Only replies to requests that were sent once are samples (Karn's rule): a reply to a repeated one
-    could belong to either attempt.
+    A reply to a request that was sent once is a sample. One to a repeated request could belong to any attempt:
+    Karn's rule leaves it out, and then a round trip that has grown beyond the timeout has every request repeated
+    for good. So it counts as a reply to the first attempt, up to twice the timeout.
     """
 
     initial_s: float = 0.25
@@ -26,6 +27,10 @@ class RetryTimer:
             return
         self.variation_s += (abs(self.smoothed_s - round_trip_s) - self.variation_s) / 4
         self.smoothed_s += (round_trip_s - self.smoothed_s) / 8
+
+    def sample_repeated(self, since_first_s: float) -> None:
+        """Take the time from the first attempt of a repeated request to its reply."""
+        self.sample(min(since_first_s, 2.0 * self.timeout(0)))
 
     def timeout(self, attempt: int) -> float:
         """How long to wait for the reply to the attempt of that number, counted from 0; it doubles each time."""

@@ -9,12 +9,12 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from cloud_worker.compute import ComputeThread
-from schemas.bundle import FULL, TAIL, Manifest, OperatingPoint
+from schemas.bundle import FULL, TAIL, Manifest, OperatingPoint, Part
 from schemas.bundle_files import Bundle
 from schemas.codecs import Codec
 from schemas.errors import TensorError, UntrustedError
@@ -22,7 +22,6 @@ from schemas.messages import Answer
 from schemas.probability import softmax
 from schemas.tensor import Array, TensorSpec
 
-Part = Literal["tail", "full"]
 FILES: dict[Part, str] = {"tail": TAIL, "full": FULL}
 
 

@@ -23,8 +23,13 @@ class Breaker:
     probing: bool = False
     """Whether a probe is under way."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether requests pass as they come; else at most a probe does."""
+        return self.opened_at is None
+
     def allows(self, now: float) -> bool:
-        """Whether a request may be sent."""
+        """Whether a request, or a probe, may be sent."""
         return self.opened_at is None or (now - self.opened_at >= self.open_s and not self.probing)
 
     def try_enter(self, now: float) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ from schemas.bundle_files import Bundle, open_bundle
 from schemas.errors import LinkError, WireError
 from schemas.exit_gauges import exit_gauges
 from schemas.messages import Outcome, PresenceState, Stats
-from schemas.policy import PrivacyLevel
+from schemas.policy import Priority, PrivacyLevel
 from schemas.tensor import Array
 from schemas.topics import Topics
 from schemas.wire import encode_map, encode_outcome
@@ -50,9 +51,17 @@ class EdgeNode:
     """
 
     def __init__(
-        self, bundle: Bundle, config: NodeConfig, bus: Bus | None = None, announcer: Announcer | None = None
+        self,
+        bundle: Bundle,
+        config: NodeConfig,
+        bus: Bus | None = None,
+        announcer: Announcer | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`announcer` is the one that `bus` takes birth and will from, so that it knows of the goodbye too."""
+        """`announcer` is the one that `bus` takes birth and will from, so that it knows of the goodbye too.
+
+        `clock` measures how long the cloud's replies take.
+        """
         self.bundle = bundle
         self.config = config
         self.announcer = announcer or announcer_of(bundle, config)
@@ -60,6 +69,7 @@ class EdgeNode:
         self.roster = Roster(self.topics)
         self._bus = bus
         self._stack = AsyncExitStack()
+        self._clock = clock
         self._tally = Tally()
         self._presences: Subscription | None = None
         self._codecs = bundle.codecs()
@@ -116,6 +126,7 @@ class EdgeNode:
         privacy: PrivacyLevel = PrivacyLevel.PUBLIC,
         deadline_ms: float = 1000.0,
         max_cost: float | None = None,
+        priority: Priority = Priority.NORMAL,
     ) -> Outcome:
         """One answer to one sample: an array of the manifest's sample spec, without a batch dimension.
 
@@ -123,7 +134,7 @@ class EdgeNode:
         as this device's own head allows. Calls may run side by side. Raises SampleError for a sample of
         another dtype or shape, ConfigError for a privacy, deadline or cost that is none, and what the head raises.
         """
-        outcome = await self._orchestrator.infer(sample, Request(privacy, deadline_ms, max_cost))
+        outcome = await self._orchestrator.infer(sample, Request(privacy, deadline_ms, max_cost, priority))
         self._tally.add(outcome)
         await self._publish(outcome)
         return outcome
@@ -145,7 +156,7 @@ class EdgeNode:
     async def _attach(self, bus: Bus, stack: AsyncExitStack) -> None:
         """Everything that runs over the bus for as long as the node lives."""
         requester = await stack.enter_async_context(
-            open_requester(bus, self.topics.reply(self.config.node_id), qos=self.config.work_qos)
+            open_requester(bus, self.topics.reply(self.config.node_id), qos=self.config.work_qos, clock=self._clock)
         )
         uplink = Uplink(
             manifest=self.bundle.manifest,
@@ -161,6 +172,7 @@ class EdgeNode:
         )
         await uplink.warm_up()
         self._orchestrator.uplink = uplink
+        stack.push_async_callback(self._orchestrator.background.aclose)
         for name, job in {"roster": self._follow_workers(bus), "stats": self._report(bus)}.items():
             task = asyncio.create_task(job, name=f"{name} of {self.config.node_id}")
             stack.push_async_callback(_cancelled, task)
@@ -191,7 +203,8 @@ class EdgeNode:
         troubles = {} if self.uplink is None else self.uplink.counters()
         if self._presences is not None:
             troubles["presences_dropped"] = self._presences.statistics().dropped
-        gauges = {"head_ms": self._orchestrator.estimates.head_ms.value}
+        troubles["probes"] = self._orchestrator.probes.sent
+        gauges = self._orchestrator.estimates.gauges()
         if self.uplink is not None:
             gauges |= self.uplink.gauges()
         if self.bar is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.options import Option, flag, host_id, log_level, number, one_of, whole
-from schemas.policy import PrivacyLevel, Route
+from schemas.policy import Priority, PrivacyLevel, Route
 from schemas.topics import check_id
 
 ROUTES: Final = {"auto": None, "edge": Route.EDGE_ONLY, "cloud": Route.CLOUD_ONLY, "hybrid": Route.HYBRID_SPLIT}
@@ -31,6 +31,7 @@ OPTIONS: Final[dict[str, Option]] = {
     "route": Option(one_of(*ROUTES), "auto", "take one route instead of scoring: auto, edge, cloud, hybrid"),
     "privacy": Option(PrivacyLevel, "public", ", ".join(PrivacyLevel)),
     "deadline-ms": Option(number(1, 3_600_000), "1000", "when each answer is due"),
+    "priority": Option(Priority, "normal", f"{', '.join(Priority)}: who finds a place when many frames are in flight"),
     "max-cost": Option(number(0, 1e6), None, "most US dollars that one inference may cost"),
     "max-ssim": Option(
         number(0, 1), None, "ship only what is known to show at most this likeness (SSIM) of the sample, 0 to 1"

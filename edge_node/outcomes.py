@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_node.bar import Bar
+from edge_node.outlook import Outlook
 from edge_node.router import Decision, Request
 from edge_node.uplink import Shipment
 from schemas.bundle import Manifest
 from schemas.messages import Outcome, StageTimes
-from schemas.policy import TaskRoutingPolicy
 
 Source = Literal["edge", "cloud", "none"]
 
@@ -38,6 +38,8 @@ class Life:
     request: Request
     started: float
     deadline: float
+    outlook: Outlook
+    """The policy that it began with, by which all of it is decided."""
     decision: Decision
     local: LocalAnswer | None = None
     shipment: Shipment | None = None
@@ -46,7 +48,7 @@ class Life:
     head_ms: float = 0.0
 
 
-def outcome_of(life: Life, node: str, manifest: Manifest, policy: TaskRoutingPolicy, now: float) -> Outcome:
+def outcome_of(life: Life, node: str, manifest: Manifest, now: float) -> Outcome:
     """The outcome of a request that is over, with the answer that counts of those that there are."""
     shipment = life.shipment or Shipment("none")
     source, label, confidence = _best(life.local, shipment)
@@ -59,7 +61,7 @@ def outcome_of(life: Life, node: str, manifest: Manifest, policy: TaskRoutingPol
         confidence=confidence,
         source=source,
         route=life.decision.route,
-        reason=_reason(life, shipment, policy),
+        reason=_reason(life, shipment),
         scores=life.decision.scores,
         privacy=life.request.privacy,
         escalated=life.escalated,
@@ -72,13 +74,14 @@ def outcome_of(life: Life, node: str, manifest: Manifest, policy: TaskRoutingPol
         bytes_up=shipment.bytes_up,
         bytes_down=shipment.bytes_down,
         batch=shipment.batch,
-        cost=policy.prices.cost(
+        cost=life.outlook.policy.prices.cost(
             cloud_ms=shipment.compute_ms,
             bytes_total=shipment.bytes_up + shipment.bytes_down,
             messages=shipment.attempts + (shipment.bytes_down > 0),
         ),
         deadline_ms=life.request.deadline_ms,
         times_ms=_times(life, shipment, now),
+        point=shipment.point,
     )
 
 
@@ -96,13 +99,13 @@ def _best(local: LocalAnswer | None, shipment: Shipment) -> tuple[Source, int | 
     return "none", None, 0.0
 
 
-def _reason(life: Life, shipment: Shipment, policy: TaskRoutingPolicy) -> str:
+def _reason(life: Life, shipment: Shipment) -> str:
     """Why it went as it went: the router's reason, then what the exit and the cloud changed."""
     parts, local = [life.decision.reason], life.local
     if local is not None:
         parts.append(f"exit {'sure' if local.sure else 'unsure'} at {local.confidence:.3f} ({local.bar})")
     if local is not None and local.sure and life.escalated:
-        parts.append(f"checked below {policy.confidence_threshold:g} by the policy")
+        parts.append(f"checked below {life.outlook.policy.confidence_threshold:g} by the policy")
     if shipment.status not in {"none", "ok"}:
         parts.append(
             f"cloud: {shipment.status} ({shipment.detail})" if shipment.detail else f"cloud: {shipment.status}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from edge_node.estimates import Prediction
 from schemas.errors import ConfigError
 from schemas.messages import Scores
-from schemas.policy import PrivacyLevel, Route, TaskRoutingPolicy
+from schemas.policy import Priority, PrivacyLevel, Route, TaskRoutingPolicy
 
 PRIVACY_SCORES = {
     PrivacyLevel.PUBLIC: 0.0,
@@ -29,13 +29,15 @@ class Request:
     deadline_ms: float = 1000.0
     max_cost: float | None = None
     """Most US dollars that this inference may cost; None for no limit."""
+    priority: Priority = Priority.NORMAL
 
     def __post_init__(self) -> None:
-        try:  # a plain "restricted" must hold too
-            object.__setattr__(self, "privacy", PrivacyLevel(self.privacy))
-        except ValueError:
-            msg = f"privacy {self.privacy!r} is none of {', '.join(PrivacyLevel)}"
-            raise ConfigError(msg) from None
+        for name, levels in (("privacy", PrivacyLevel), ("priority", Priority)):
+            try:  # a plain "restricted" must hold too
+                object.__setattr__(self, name, levels(getattr(self, name)))
+            except ValueError:
+                msg = f"{name} {getattr(self, name)!r} is none of {', '.join(levels)}"
+                raise ConfigError(msg) from None
         if not 0 < self.deadline_ms < math.inf:
             msg = f"deadline_ms is {self.deadline_ms}; give the milliseconds until the answer is due"
             raise ConfigError(msg)
@@ -85,12 +87,23 @@ class TaskRouter:
             return Decision(Route.EDGE_ONLY, "restricted: never leaves the device")
         if not state.cloud_available:
             return Decision(Route.FALLBACK_EDGE, state.obstacle)
-        ways, obstacle = _open_ways(request, state)
+        ways, closed = _open_ways(request, state)
         if not ways:
-            return Decision(Route.EDGE_ONLY if state.has_exit else Route.FALLBACK_EDGE, obstacle)
-        return self._preference(request, state, ways)
+            why = "; ".join(f"{route} {reason}" for route, reason in closed.items()) or "the bundle ships nothing"
+            return Decision(Route.EDGE_ONLY if state.has_exit else Route.FALLBACK_EDGE, why)
+        return self._preference(request, state, ways, closed)
 
-    def _preference(self, request: Request, state: RouterState, ways: dict[Route, Prediction]) -> Decision:
+    def would_ship(self, request: Request, state: RouterState) -> bool:
+        """Whether a request that stays would go out if link and breaker were at their best: is a probe worth it."""
+        if request.privacy is PrivacyLevel.RESTRICTED or self.policy.pinned in {Route.EDGE_ONLY, Route.FALLBACK_EDGE}:
+            return False
+        hybrid, cloud = (each and replace(each, latency_ms=0.0) for each in (state.hybrid, state.cloud))
+        best = replace(state, cloud_available=True, hybrid=hybrid, cloud=cloud)
+        return self.route(request, best).route in {Route.HYBRID_SPLIT, Route.CLOUD_ONLY}
+
+    def _preference(
+        self, request: Request, state: RouterState, ways: Mapping[Route, Prediction], closed: Mapping[Route, str]
+    ) -> Decision:
         """What pin or scores want, or the nearest to it that is open."""
         scores = self.scores(request, state)
         preference = scores.edge_preference
@@ -101,8 +114,8 @@ class TaskRouter:
             reason = f"edge preference {preference:.2f} {where}"
         route = _nearest(wanted, state, ways)
         if route is not wanted:
-            why = f" ({state.withheld[wanted]})" if wanted in state.withheld else ""
-            reason = f"{reason}, {wanted} is not open{why}"
+            why = f" {closed[wanted]}" if wanted in closed else " is not open"
+            reason = f"{reason}, {wanted}{why}"
         return Decision(route, reason, scores)
 
     def _wanted(self, preference: float) -> tuple[Route, str]:
@@ -143,25 +156,25 @@ def over_limit(request: Request, prediction: Prediction) -> str:
     return ""
 
 
-def _open_ways(request: Request, state: RouterState) -> tuple[dict[Route, Prediction], str]:
-    """The shipping routes that the bundle has and the limits allow; where there are none, why.
+def _open_ways(request: Request, state: RouterState) -> tuple[dict[Route, Prediction], dict[Route, str]]:
+    """The shipping routes that the bundle has and the limits allow, and why the others of the bundle are closed.
 
     Without an exit nothing but the cloud can answer, so a deadline that will probably be missed closes no way
     then; a cost does.
     """
     ways: dict[Route, Prediction] = {}
-    reasons = [f"{route} is withheld: {reason}" for route, reason in state.withheld.items()]
+    closed = {route: f"is withheld: {reason}" for route, reason in state.withheld.items()}
     for route, prediction in ((Route.HYBRID_SPLIT, state.hybrid), (Route.CLOUD_ONLY, state.cloud)):
         if prediction is None:
             continue
         if reason := over_limit(request, prediction if state.has_exit else replace(prediction, latency_ms=0.0)):
-            reasons.append(f"{route} {reason}")
+            closed[route] = reason
         else:
             ways[route] = prediction
-    return ways, "; ".join(reasons) or "the bundle ships nothing"
+    return ways, closed
 
 
-def _nearest(wanted: Route, state: RouterState, ways: dict[Route, Prediction]) -> Route:
+def _nearest(wanted: Route, state: RouterState, ways: Mapping[Route, Prediction]) -> Route:
     """The route that is wanted, or else the one that is nearest to it; more privacy never goes further out."""
     if wanted is Route.FALLBACK_EDGE or wanted in ways or (wanted is Route.EDGE_ONLY and state.has_exit):
         return wanted

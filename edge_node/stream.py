@@ -158,6 +158,7 @@ class _Streamer:
             privacy=options["privacy"],
             deadline_ms=options["deadline-ms"],
             max_cost=options["max-cost"],
+            priority=options["priority"],
         )
         self._record(sample, outcome)
 

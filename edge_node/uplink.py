@@ -14,12 +14,13 @@ from broker.bus import Bus, QoS
 from broker.presence import Roster
 from broker.replies import Answered, Requester
 from edge_node.breaker import Breaker
-from edge_node.estimates import Estimates
+from edge_node.estimates import MOST_ATTEMPTS, Estimates, Seen
 from edge_node.window import Window
 from schemas.bundle import Manifest, OperatingPoint
 from schemas.codecs import Codec
 from schemas.errors import BrokerRefusedError, NoReplyError, TooLargeError, WireError
 from schemas.messages import Answer, Reply, Status, Work
+from schemas.policy import Priority
 from schemas.tensor import Array
 from schemas.topics import Topics
 from schemas.wire import decode_reply, encode_work
@@ -41,6 +42,8 @@ class Shipment:
     """`ok`, a worker's refusal, `timeout`, `busy` (no place in the window), `too_large`, `refused` or `bad_reply`."""
     detail: str = ""
     answer: Answer | None = None
+    point: int | None = None
+    """The operating point at which it was sent."""
     attempts: int = 0
     payload_bytes: int = 0
     bytes_up: int = 0
@@ -81,11 +84,20 @@ class Uplink:
         self._codecs = codecs
 
     def available(self) -> bool:
-        """Whether the link is up, the breaker lets a request through, and a live worker serves this very interface."""
+        """Whether the link is up, the breaker is closed, and a live worker serves this very interface."""
         return not self.obstacle()
 
     def obstacle(self) -> str:
-        """What keeps frames from the workers at this moment; empty when nothing does."""
+        """What keeps requests from the workers at this moment; empty when nothing does."""
+        if obstacle := self._unreachable():
+            return obstacle
+        return "" if self.breaker.closed else f"the breaker is open after {self.breaker.failures} failures in a row"
+
+    def admits_probe(self) -> bool:
+        """Whether a request may go out as a probe: nothing but the breaker's time is in the way."""
+        return not self._unreachable() and self.breaker.allows(asyncio.get_running_loop().time())
+
+    def _unreachable(self) -> str:
         manifest = self._manifest
         if not self._bus.connected:
             return "the link to the broker is down"
@@ -95,8 +107,6 @@ class Uplink:
             for served in presence.serves
         ):
             return f"no live worker serves {manifest.name} {manifest.line} with this interface"
-        if not self.breaker.allows(asyncio.get_running_loop().time()):
-            return f"the breaker is open after {self.breaker.failures} failures in a row"
         return ""
 
     def counters(self) -> dict[str, int]:
@@ -117,19 +127,26 @@ class Uplink:
         """Frames in flight, and how many may be."""
         return {"in_flight": float(self.window.in_flight), "window": self.window.size}
 
-    async def ship(self, point: OperatingPoint, array: Array, deadline: float) -> Shipment:
+    async def ship(
+        self,
+        point: OperatingPoint,
+        array: Array,
+        deadline: float,
+        priority: Priority = Priority.NORMAL,
+        most_attempts: int = MOST_ATTEMPTS,
+    ) -> Shipment:
         """Encode, in `executor` when it may take long, send and wait for the reply.
 
-        `deadline` is a time of the running loop's clock.
+        `deadline` is a time of the running loop's clock. The frame is sent at most `most_attempts` times.
         """
-        if not self.window.try_enter():
+        if not self.window.try_enter(priority):
             return Shipment("busy", f"{self.window.in_flight} frames are in flight already")
         if not self.breaker.try_enter(asyncio.get_running_loop().time()):
             self.window.leave(ok=None)
             return Shipment("busy", "the breaker is open, and its one probe is under way")
         shipment = Shipment("cancelled")
         try:
-            shipment = await self._ship(point, array, deadline)
+            shipment = await self._ship(point, array, deadline, most_attempts)
         finally:
             self._learn(point, shipment)
         return shipment
@@ -147,24 +164,26 @@ class Uplink:
         payload = self._codecs[point.id].encode(array)
         return payload, (time.perf_counter() - started) * 1e3
 
-    async def _ship(self, point: OperatingPoint, array: Array, deadline: float) -> Shipment:
+    async def _ship(self, point: OperatingPoint, array: Array, deadline: float, most_attempts: int) -> Shipment:
         payload, encode_ms = await self._encoded(point, array)
         left_ms = int(min(_LONGEST_MS, (deadline - asyncio.get_running_loop().time()) * 1e3))
         if left_ms < 1:
             return Shipment("timeout", "no time was left to ship it", encode_ms=encode_ms)
         work = Work(interface=self._manifest.frame_digest, point=point.id, deadline_ms=left_ms, payloads=(payload,))
-        shipment = await self._ask(work, deadline)
-        return replace(shipment, encode_ms=encode_ms, payload_bytes=len(payload) if shipment.attempts else 0)
+        shipment = replace(await self._ask(work, deadline, most_attempts), encode_ms=encode_ms)
+        return replace(shipment, point=point.id, payload_bytes=len(payload)) if shipment.attempts else shipment
 
     async def _encoded(self, point: OperatingPoint, array: Array) -> tuple[bytes, float]:
         if point.part == "tail" and array.nbytes <= _INLINE_BYTES:
             return self._encode(point, array)
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._encode, point, array)
 
-    async def _ask(self, work: Work, deadline: float) -> Shipment:
+    async def _ask(self, work: Work, deadline: float, most_attempts: int) -> Shipment:
         """Send a frame until it is answered; what comes back, or why nothing did."""
         try:
-            answered = await self._requester.ask(self._topic, encode_work(work), deadline=deadline, qos=self._qos)
+            answered = await self._requester.ask(
+                self._topic, encode_work(work), deadline=deadline, qos=self._qos, most_attempts=most_attempts
+            )
         except TooLargeError as error:
             return Shipment("too_large", str(error))
         except BrokerRefusedError as error:
@@ -179,18 +198,28 @@ class Uplink:
         if shipment.answer is not None:
             self.window.leave(ok=True)
             self.breaker.succeeded()
-            self._estimates.encode_ms.observe(shipment.encode_ms)
-            self._estimates.wait(point.part).observe(shipment.wait_ms)
-            self._estimates.compute(point.part).observe(shipment.compute_ms)
-            self._estimates.payload(point).observe(shipment.payload_bytes)
+            self._estimates.answered(point, _seen(shipment))
         elif shipment.attempts == 0 or shipment.status in _LOAD:
             self.window.leave(ok=False if shipment.attempts else None)
             self.breaker.left()
         else:
             if shipment.status == "timeout":
-                self._estimates.unanswered()
+                self._estimates.unanswered(point, shipment.wait_ms)
             self.window.leave(ok=False if shipment.status == "timeout" else None)
             self.breaker.failed(asyncio.get_running_loop().time())
+
+
+def _seen(shipment: Shipment) -> Seen:
+    return Seen(
+        payload_bytes=shipment.payload_bytes,
+        bytes_up=shipment.bytes_up,
+        bytes_down=shipment.bytes_down,
+        attempts=shipment.attempts,
+        encode_ms=shipment.encode_ms,
+        wait_ms=shipment.wait_ms,
+        queue_ms=shipment.queue_ms,
+        compute_ms=shipment.compute_ms,
+    )
 
 
 def _judge(answered: Answered, labels: int) -> Shipment:

@@ -43,13 +43,15 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$")]
 Hex256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Part = Literal["tail", "full"]
+"""What finishes a frame: the tail a cut, the whole model an input."""
 
 
 class OperatingPoint(Record):
     """One way to ship a frame: which part finishes it, through which codec. A frame names it by `id`."""
 
     id: Annotated[int, Field(ge=0, le=255)]
-    part: Literal["tail", "full"]
+    part: Part
     codec: str
     config: Annotated[dict[str, Any], Field(default_factory=dict)]
     tables: FileName | None = None

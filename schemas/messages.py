@@ -179,3 +179,5 @@ class Outcome(OpenRecord):
     """US dollars at the policy's prices."""
     deadline_ms: float
     times_ms: StageTimes
+    point: int | None = None
+    """The operating point of the frame; None when nothing was sent."""

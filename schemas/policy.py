@@ -33,6 +33,14 @@ class Route(StrEnum):
     FALLBACK_EDGE = "fallback_edge"
 
 
+class Priority(StrEnum):
+    """Who finds a place when many frames are in flight; the deadline, not this, orders them at a worker."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
 class Prices(Record):
     """Prices in US dollars. The defaults are stated assumptions, not quotes.
 
@@ -44,7 +52,7 @@ class Prices(Record):
     per_megabyte: Price = 0.10
     per_message: Price = 1e-6
 
-    def cost(self, *, cloud_ms: float, bytes_total: float, messages: int) -> float:
+    def cost(self, *, cloud_ms: float, bytes_total: float, messages: float) -> float:
         """Dollars for one inference."""
         return cloud_ms * self.per_cloud_ms + bytes_total / 1e6 * self.per_megabyte + messages * self.per_message
 
@@ -76,6 +84,9 @@ class TaskRoutingPolicy(Record):
 
     Held against the point's measured SSIM, which is a lower bound on what it leaks. None for no limit.
     """
+    probe_every_s: Positive = 2.0
+    """While link or breaker keep requests on the edge, one of them is also sent this often, to see whether they may
+    ship again. Its answer comes from the edge meanwhile, at once."""
     prices: Prices = Prices()
 
     @model_validator(mode="after")

@@ -43,8 +43,8 @@ async def silence(pair: Pair, request: Message) -> None:
 
 @asynccontextmanager
 async def asking(answer: Answer = echo) -> AsyncIterator[Pair]:
-    broker = MemoryBroker()
-    async with MemoryBus(broker) as bus, MemoryBus(broker) as far, open_requester(bus, REPLY) as requester:
+    broker, clock = MemoryBroker(), asyncio.get_running_loop().time
+    async with MemoryBus(broker) as bus, MemoryBus(broker) as far, open_requester(bus, REPLY, clock=clock) as requester:
         pair = Pair(broker, bus, far, requester)
         async with far.subscribe(WORK) as work, asyncio.TaskGroup() as group:
 

@@ -161,14 +161,38 @@ def test_a_reply_lost_in_an_outage_is_asked_for_again_after_it() -> None:
     run_virtually(main())
 
 
-def test_only_a_reply_to_a_frame_sent_once_is_a_round_trip_time() -> None:
+def test_an_answer_after_a_repetition_counts_from_the_first_frame() -> None:
     async def main() -> None:
         async with asking() as pair:
             pair.broker.faults.drop_next = 1
-            await pair.requester.ask(WORK, b"x", deadline=10.0)
-            assert pair.requester.timer.smoothed_s is None
-            await pair.requester.ask(WORK, b"x", deadline=10.0)
-            assert pair.requester.timer.smoothed_s is not None
+            answered = await pair.requester.ask(WORK, b"x", deadline=10.0)
+            assert pair.requester.timer.smoothed_s == pytest.approx(answered.waited_s, rel=0.1)
+            assert answered.waited_s == pytest.approx(0.25, rel=0.1)
+
+    run_virtually(main())
+
+
+def test_a_round_trip_longer_than_the_timeout_is_not_repeated_for_good() -> None:
+    async def late(pair: Pair, request: Message) -> None:
+        await asyncio.sleep(0.9)
+        await pair.reply(request)
+
+    async def main() -> None:
+        async with asking(late) as pair:
+            attempts = [(await pair.requester.ask(WORK, b"x", deadline=60.0)).attempts for _ in range(12)]
+            assert attempts[0] > 1
+            assert attempts[-3:] == [1, 1, 1]
+
+    run_virtually(main())
+
+
+def test_no_more_frames_go_out_than_may() -> None:
+    async def main() -> None:
+        async with asking() as pair:
+            pair.broker.faults.drop_next = 1 << 30
+            with pytest.raises(NoReplyError) as caught:
+                await pair.requester.ask(WORK, b"x", deadline=10.0, most_attempts=2)
+            assert (caught.value.attempts, pair.now()) == (2, pytest.approx(10.0, abs=0.01))
 
     run_virtually(main())
 

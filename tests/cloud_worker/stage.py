@@ -12,9 +12,9 @@ from broker.bus import Delivery, Message, QoS, Subscription, SubscriptionStatist
 from broker.memory import MemoryBroker, MemoryBus
 from broker.presence import Announcer
 from cloud_worker.settings import WorkerSettings
-from cloud_worker.tails import Frame, Part, TailResult
+from cloud_worker.tails import Frame, TailResult
 from cloud_worker.worker import Worker, served
-from schemas.bundle import Manifest
+from schemas.bundle import Manifest, Part
 from schemas.errors import DecodeError
 from schemas.messages import Answer, DeadLetter, Presence, PresenceState, Reply, Stats, Work
 from schemas.topics import Topics

@@ -16,11 +16,11 @@ from broker.bus import Message
 from broker.memory import MemoryBroker, MemoryBus
 from broker.presence import Announcer
 from cloud_worker.settings import WorkerSettings
-from cloud_worker.tails import Frame, Part, Tail, TailResult
+from cloud_worker.tails import Frame, Tail, TailResult
 from cloud_worker.worker import Worker, served
 from edge_node.node import EdgeNode, NodeConfig, announcer_of
 from edge_node.uplink import Uplink
-from schemas.bundle import Manifest
+from schemas.bundle import Manifest, Part
 from schemas.bundle_files import Bundle
 from schemas.messages import Answer, Presence, PresenceState
 from schemas.policy import Route, TaskRoutingPolicy
@@ -119,7 +119,7 @@ async def staged(
             for number, tail in enumerate(tails)
         ]
         bus = await stack.enter_async_context(MemoryBus(broker, announcer))
-        node = inline(EdgeNode(bundle, config, bus, announcer))
+        node = inline(EdgeNode(bundle, config, bus, announcer, asyncio.get_running_loop().time))
         await stack.enter_async_context(node)
         await node.wait_for_cloud()
         await asyncio.sleep(0)

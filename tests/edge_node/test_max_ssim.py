@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from broker.bus import Message
 from cloud_worker.tails import NoOpTail
-from edge_node.orchestrator import EdgeCloudOrchestrator
+from edge_node.outlook import Outlook
 from edge_node.router import Decision, Request, RouterState, TaskRouter
 from schemas.bundle import Manifest
 from schemas.bundle_files import Bundle
@@ -191,14 +191,14 @@ def test_a_split_that_is_withheld_does_not_send_the_input_in_its_stead(tmp_path:
     ssims = {AFFINE_POINT: 0.8, MINMAX_POINT: 0.8, LOSSY_POINT: 0.6}
     outcome, sent = shipped(tmp_path, limited(HYBRID, 0.7), ssims)
     assert (sent, outcome.route) == ([], Route.EDGE_ONLY)
-    why = "hybrid_split is not open (point 0: its SSIM is 0.8, max_ssim is 0.7)"
+    why = "hybrid_split is withheld: point 0: its SSIM is 0.8, max_ssim is 0.7"
     assert why in outcome.reason
 
 
 def test_a_cloud_that_is_withheld_leaves_the_split(tmp_path: Path) -> None:
     outcome, sent = shipped(tmp_path, limited(CLOUD, 0.7), {AFFINE_POINT: 0.8, MINMAX_POINT: 0.6})
     assert (sent, outcome.route, outcome.source) == ([MINMAX_POINT], Route.HYBRID_SPLIT, "cloud")
-    assert "cloud_only is not open (point 2: its SSIM is 1, max_ssim is 0.7)" in outcome.reason
+    assert "cloud_only is withheld: point 2: its SSIM is 1, max_ssim is 0.7" in outcome.reason
 
 
 def test_an_edge_answer_in_doubt_is_not_checked_at_a_withheld_point(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_choice_of_points_that_is_wrong_about_it_ships_nothing(
 ) -> None:
     """The last check is of its own: here every point is said to be open, and none was measured."""
     points = {point.part: point for point in tiny.manifest.points}
-    monkeypatch.setattr(EdgeCloudOrchestrator, "_point", lambda _, part, __: points[part])
+    monkeypatch.setattr(Outlook, "point", lambda _, part, __: points[part])
 
     async def main(limit: float | None) -> tuple[str, list[int]]:
         async with staged(tiny, NoOpTail(tiny.manifest), policy=limited(policy, limit)) as stage:

@@ -176,10 +176,12 @@ async def test_what_a_task_failed_with_comes_out_when_it_is_left() -> None:
         await _cancelled(task)
 
 
-def test_what_goes_wrong_on_the_way_is_in_the_stats(tiny: Bundle) -> None:
+def test_what_goes_wrong_on_the_way_is_in_the_stats(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path, fields={"exit": None})
+
     async def main() -> None:
-        tail = SteadyTail(tiny.manifest)
-        async with staged(tiny, tail) as scene:
+        tail = SteadyTail(bundle.manifest)
+        async with staged(bundle, tail) as scene:
             faults, counters = scene.broker.faults, lambda: scene.node.statistics().counters
             assert not any(counters().values())
             faults.drop_next = 1
@@ -190,7 +192,7 @@ def test_what_goes_wrong_on_the_way_is_in_the_stats(tiny: Bundle) -> None:
             await asyncio.sleep(1)
             assert counters()["duplicate_replies"] >= 1
             tail.takes_s = 1.0
-            await scene.node.infer(SAMPLES[0], deadline_ms=200)
+            await scene.node.infer(SAMPLES[0], deadline_ms=800)
             await asyncio.sleep(2)
             assert (counters()["unanswered"], counters()["cloud_timeout"]) == (1, 1)
             assert counters()["late_replies"] >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from cloud_worker.settings import WorkerSettings
 from cloud_worker.tails import NoOpTail
 from edge_node.bar import Bar
 from edge_node.orchestrator import exit_answer
+from edge_node.router import Request
 from schemas.bundle_files import Bundle
 from schemas.messages import Answer, Outcome, Reply, Status
 from schemas.policy import PrivacyLevel, Route, TaskRoutingPolicy
@@ -258,37 +260,77 @@ def test_edge_only_escalates_below_the_threshold_unless_pinned(
     run_virtually(main())
 
 
-def slowed(scene: Stage) -> None:
-    """As after one reply that took long; the wait for a reply is measured, and here no time passes."""
-    estimates = scene.node._orchestrator.estimates
-    estimates.clock = asyncio.get_running_loop().time
-    estimates.wait("tail").observe(900.0)
+async def a_while(scene: Stage, seconds: float) -> list[Outcome]:
+    """A request with a short deadline every half second."""
+    clock, outcomes = asyncio.get_running_loop().time, []
+    until_s = clock() + seconds
+    while clock() < until_s:
+        outcomes.append((await timed(scene, deadline_ms=200))[0])
+        await asyncio.sleep(0.5)
+    return outcomes
 
 
-def test_one_slow_reply_does_not_keep_short_deadlines_on_the_edge_for_good(tiny: Bundle) -> None:
+def switches(outcomes: list[Outcome]) -> int:
+    routes = [outcome.route for outcome in outcomes]
+    return sum(one != two for one, two in itertools.pairwise(routes))
+
+
+def test_a_cloud_that_gets_slow_is_left_once_and_taken_again_once_when_it_is_quick(tiny: Bundle) -> None:
     async def main() -> None:
-        async with staged(tiny, SteadyTail(tiny.manifest)) as scene:
-            slowed(scene)
-            held, _ = await timed(scene, deadline_ms=200)
-            assert (held.route, held.attempts) == (Route.EDGE_ONLY, 0)
-            await asyncio.sleep(60)
-            for _ in range(3):
-                assert (await timed(scene, deadline_ms=200))[0].source == "cloud"
+        tail = SteadyTail(tiny.manifest, takes_s=0.02)
+        async with staged(tiny, tail) as scene:
+            assert {outcome.source for outcome in await a_while(scene, 10)} == {"cloud"}
+            tail.takes_s = 0.4
+            slow = await a_while(scene, 60)
+            assert switches(slow) == 1
+            assert sum(outcome.attempts > 0 for outcome in slow) <= 3
+            assert (slow[-1].route, slow[-1].source, slow[-1].attempts) == (Route.EDGE_ONLY, "edge", 0)
+            assert "would take" in slow[-1].reason
+            tail.takes_s = 0.02
+            quick = await a_while(scene, 60)
+            assert switches(quick) == 1
+            assert quick[-1].source == "cloud"
 
     run_virtually(main())
 
 
-def test_where_the_cloud_stays_slow_it_is_tried_once_in_a_while_only(tiny: Bundle) -> None:
+def test_while_the_cloud_stays_slow_probes_are_few_and_no_answer_waits_for_them(tiny: Bundle) -> None:
     async def main() -> None:
-        async with staged(tiny, SteadyTail(tiny.manifest, takes_s=0.9)) as scene:
-            slowed(scene)
-            tried = 0
-            while asyncio.get_running_loop().time() < 300:
-                outcome, _ = await timed(scene, deadline_ms=200)
-                assert outcome.source == "edge"
-                tried += outcome.attempts > 0
+        tail = SteadyTail(tiny.manifest, takes_s=0.9)
+        async with staged(tiny, tail) as scene:
+            await a_while(scene, 10)
+            frames = tail.frames
+            for _ in range(100):
+                outcome, took = await timed(scene, deadline_ms=200)
+                assert (outcome.attempts, took) == (0, 0)
                 await asyncio.sleep(0.5)
-            assert 1 <= tried <= 300 / 20
+            assert 10 <= tail.frames - frames <= 50 / 2 + 1
+
+    run_virtually(main())
+
+
+def test_what_would_stay_for_its_privacy_or_is_pinned_to_the_edge_is_no_probe(tiny: Bundle) -> None:
+    async def main() -> None:
+        for policy, privacy in ((PRIVATE, PrivacyLevel.CONFIDENTIAL), (EDGE, PrivacyLevel.PUBLIC)):
+            async with staged(tiny, NoOpTail(tiny.manifest), policy=policy) as scene:
+                scene.uplink.breaker.opened_at = -10.0
+                for _ in range(3):
+                    assert (await timed(scene, privacy=privacy))[0].route is Route.FALLBACK_EDGE
+                    await asyncio.sleep(5)
+                assert scene.heard == []
+
+    run_virtually(main())
+
+
+def test_a_budget_for_one_frame_is_not_spent_on_a_second(tiny: Bundle) -> None:
+    async def main() -> None:
+        async with staged(tiny, NoOpTail(tiny.manifest)) as scene:
+            scene.broker.faults.drop_next = 1 << 30
+            allowed = scene.node._orchestrator.state(Request()).hybrid
+            assert allowed is not None
+            outcome, _ = await timed(scene, deadline_ms=3000, max_cost=1.01 * allowed.cost)
+            assert (outcome.cloud_status, outcome.attempts) == ("timeout", 1)
+            assert outcome.cost <= 1.01 * allowed.cost
 
     run_virtually(main())
 

@@ -170,7 +170,7 @@ GOOD = RouterState(
         ),
         (Request(deadline_ms=10), GOOD, Route.EDGE_ONLY, "would take 20 ms of 10"),
         (Request(max_cost=1e-6), GOOD, Route.EDGE_ONLY, "would cost 1e-05 of 1e-06 dollars"),
-        (Request(deadline_ms=30), GOOD, Route.HYBRID_SPLIT, "cloud_only is not open"),
+        (Request(deadline_ms=30), GOOD, Route.HYBRID_SPLIT, "below 0.3, cloud_only would take 40 ms of 30"),
         (Request(deadline_ms=10), replace(GOOD, has_exit=False), Route.CLOUD_ONLY, "edge preference"),
         (Request(max_cost=1e-6), replace(GOOD, has_exit=False), Route.FALLBACK_EDGE, "would cost"),
         (Request(), replace(GOOD, cloud=None), Route.HYBRID_SPLIT, "cloud_only is not open"),
@@ -178,7 +178,7 @@ GOOD = RouterState(
             Request(),
             replace(GOOD, cloud=None, withheld={Route.CLOUD_ONLY: "it shows too much"}),
             Route.HYBRID_SPLIT,
-            "cloud_only is not open (it shows too much)",
+            "cloud_only is withheld: it shows too much",
         ),
         (
             Request(deadline_ms=10),

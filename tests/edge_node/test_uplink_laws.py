@@ -1,4 +1,4 @@
-"""Breaker, window and estimates by themselves: pure, with the clock given."""
+"""Breaker and window by themselves: pure, with the clock given."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_node.breaker import Breaker
-from edge_node.estimates import Estimates, Ewma, FadingEwma
 from edge_node.window import Window
-from schemas.policy import Prices
-from tests.bundles import tiny_manifest
+from schemas.policy import Priority
 
 
 def opened(now: float = 0.0) -> Breaker:
@@ -84,79 +82,13 @@ def test_a_full_window_of_answers_widens_it_by_about_one() -> None:
     assert window.size == pytest.approx(17, abs=0.1)
 
 
-def test_the_first_observation_replaces_the_prior_and_later_ones_pull() -> None:
-    average = Ewma(50.0, weight=0.2)
-    average.observe(10)
-    assert average.value == 10
-    average.observe(20)
-    assert average.value == pytest.approx(12)
+@pytest.mark.parametrize(("priority", "places"), [(Priority.LOW, 8), (Priority.NORMAL, 14), (Priority.HIGH, 16)])
+def test_the_last_places_are_for_those_of_a_higher_priority(priority: Priority, places: int) -> None:
+    window = Window(size=16)
+    assert [window.try_enter(priority) for _ in range(20)].count(True) == places
+    assert window.try_enter(Priority.HIGH) is (places < 16)
 
 
-def test_a_part_never_seen_is_predicted_by_the_other_and_then_by_itself() -> None:
-    estimates = Estimates()
-    assert [estimates.expected_wait_ms(part) for part in ("tail", "full")] == [50, 50]
-    estimates.wait("tail").observe(400)
-    assert estimates.expected_wait_ms("full") == 400
-    estimates.wait("full").observe(30)
-    assert [estimates.expected_wait_ms(part) for part in ("tail", "full")] == [400, 30]
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_what_nothing_refreshes_fades_to_the_best_or_the_prior() -> None:
-    clock = Clock()
-    average = FadingEwma(50.0, clock)
-    assert average.value == 50
-    average.observe(900)
-    clock.now = 10.0
-    assert average.value == 900
-    clock.now = 20.0
-    assert average.value == pytest.approx(50 + 850 / 2)
-    clock.now = 1000.0
-    assert average.value == pytest.approx(50)
-    average.observe(10)  # pulls at the faded value, not at the old one
-    assert average.value == pytest.approx(42)
-    clock.now = 2000.0
-    assert average.value == pytest.approx(10)
-
-
-def test_news_keeps_it_and_a_try_in_vain_brings_it_back() -> None:
-    clock = Clock()
-    average = FadingEwma(50.0, clock)
-    for _ in range(10):
-        average.observe(900)
-        clock.now += 9
-    assert average.value == 900
-    clock.now += 31
-    assert average.value < 200
-    average.hold()
-    assert average.value == 900
-    clock.now += 10
-    assert average.value == 900
-
-
-def test_what_is_better_than_the_prior_never_gets_worse_by_waiting() -> None:
-    clock = Clock()
-    average = FadingEwma(50.0, clock)
-    average.observe(5)
-    clock.now = 1000.0
-    assert average.value == 5
-
-
-def test_a_prediction_adds_what_the_way_takes_and_costs() -> None:
-    manifest, estimates, prices = tiny_manifest(), Estimates(), Prices()
-    tail, full = manifest.points[0], manifest.points[2]
-    estimates.head_ms.observe(7)
-    estimates.encode_ms.observe(1)
-    estimates.wait("tail").observe(20)
-    estimates.wait("full").observe(40)
-    assert estimates.predict(tail, prices).latency_ms == 28
-    assert estimates.predict(full, prices).latency_ms == 41
-    before = estimates.predict(full, prices).cost
-    estimates.payload(full).observe(1_000_000)
-    assert estimates.predict(full, prices).cost - before == pytest.approx(0.1, rel=0.01)
+@pytest.mark.parametrize("priority", Priority)
+def test_an_empty_window_has_a_place_for_everybody(priority: Priority) -> None:
+    assert Window(size=1).try_enter(priority)

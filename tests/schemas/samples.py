@@ -102,6 +102,7 @@ MESSAGES: dict[str, OpenRecord] = {
     "stats": STATS,
     "dead_letter": DEAD_LETTER,
     "outcome": OUTCOME,
+    "outcome_of_a_point": OUTCOME.model_copy(update={"point": 3}),
     "outcome_unscored": OUTCOME.model_copy(update={"scores": None, "source": "edge", "label_name": "Füße"}),
 }
 

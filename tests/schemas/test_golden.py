@@ -106,8 +106,12 @@ def _pinned(case: CodecCase, name: str) -> Entry:
 
 @pytest.mark.parametrize("name", _WIRE)
 def test_every_golden_message_decodes_to_what_the_index_says(name: str) -> None:
+    """Fields that came later are not in the bytes: they have their defaults."""
     entry = _WIRE[name]
-    assert plain(DECODERS[entry["message"]]((FOLDER / name).read_bytes())) == entry["decodes_to"]
+    message = DECODERS[entry["message"]]((FOLDER / name).read_bytes())
+    decoded = plain(message)
+    assert {field: decoded[field] for field in entry["decodes_to"]} == entry["decodes_to"]
+    assert not message.model_fields_set - set(entry["decodes_to"])
 
 
 @pytest.mark.parametrize("name", _CODEC)
