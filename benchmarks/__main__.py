@@ -28,6 +28,7 @@ BENCHMARKS = {
     "rate": "bytes on the wire against fidelity: every cut and codec beside image files of the input",
     "regret": "latency of the planner's choice over that of the best candidate, both measured over shaped links",
     "roundtrip": "one frame in flight through splitbus against a bare aiomqtt echo",
+    "trace": "the router over a link that changes, beside always edge, always cloud and always split",
 }
 
 

@@ -50,29 +50,17 @@ class Hysteresis:
 
 
 @dataclass(slots=True)
-class MedianOfThree:
-    """Passes on the median of the last three values, so that one outlier never passes (Tukey, 1977)."""
-
-    _last: deque[float] = field(default_factory=lambda: deque(maxlen=3))
-
-    def filtered(self, value: float) -> float:
-        """The value to take in the stead of this one; of two, the lower."""
-        self._last.append(value)
-        return median_low(self._last)
-
-
-@dataclass(slots=True)
 class SteadyEwma:
     """A robust average of a time or a share, with hysteresis: `value` is what to act on.
 
-    Behind a median of three, it moves half the way towards a worse (greater) observation and less towards a better
-    one. The first observation replaces the prior.
+    Behind a median of the last three, which no single outlier passes (Tukey, 1977), it moves half the way
+    towards a worse (greater) observation and less towards a better one. The first observation replaces the prior.
     """
 
     value: float
     seen: int = 0
     _moving: float = 0.0
-    _median: MedianOfThree = field(default_factory=MedianOfThree)
+    _last: deque[float] = field(default_factory=lambda: deque(maxlen=3))
     least: InitVar[float] = 0.0
     """No gain below this is worth a move for the better."""
     _hysteresis: Hysteresis = field(init=False)
@@ -82,7 +70,8 @@ class SteadyEwma:
 
     def observe(self, value: float) -> None:
         """Take one observation."""
-        value = self._median.filtered(value)
+        self._last.append(value)
+        value = median_low(self._last)
         self.seen += 1
         if self.seen == 1:
             self.value = self._moving = value

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from statistics import median_low
 
-from edge_node.averages import Hysteresis, MedianOfThree, weight_of
+from edge_node.averages import Hysteresis, weight_of
 
 LEAST_MS = 1.0
 """A gain of less is none."""
@@ -45,15 +47,16 @@ class LinkEstimate:
         self.seen = 0
         self._moving = self.line
         self._sums = _Sums(self.line)
-        self._errors: dict[int, MedianOfThree] = {}
+        self._last: dict[int, deque[tuple[float, float]]] = {}
         self._hysteresis = Hysteresis(least=LEAST_MS)
 
     def observe(self, size: float, network_ms: float) -> None:
         """A frame of `size` bytes was `network_ms` on the way, there and back, without queue and compute."""
         self.seen += 1
         before = self._moving.ms(size)
-        errors = self._errors.setdefault(int(size).bit_length(), MedianOfThree())
-        passed = before + errors.filtered(network_ms - before)
+        last = self._last.setdefault(int(size).bit_length(), deque(maxlen=3))
+        last.append((size, network_ms))
+        passed = before + median_low([ms - self._moving.ms(bytes_) for bytes_, ms in last])
         self._sums.add(size, passed, keep=1.0 - weight_of(passed, before))
         self._moving = self._sums.line()
         usual = self._sums.mean_size

@@ -32,13 +32,14 @@ from schemas.bundle_files import Bundle, open_bundle
 from schemas.errors import LinkError, WireError
 from schemas.exit_gauges import exit_gauges
 from schemas.messages import Outcome, PresenceState, Stats
-from schemas.policy import Priority, PrivacyLevel
+from schemas.policy import Priority, PrivacyLevel, TaskRoutingPolicy
 from schemas.tensor import Array
 from schemas.topics import Topics
 from schemas.wire import encode_map, encode_outcome
 
 __all__ = ["EdgeNode", "NodeConfig", "announcer_of", "open_node"]
 
+RouterFactory = Callable[[TaskRoutingPolicy], TaskRouter]
 _ROSTER_WAIT_S = 2.0
 _PUBLISH_S = 0.01
 """Longest that an outcome keeps its caller waiting for the broker's socket to take it."""
@@ -56,11 +57,13 @@ class EdgeNode:
         config: NodeConfig,
         bus: Bus | None = None,
         announcer: Announcer | None = None,
+        *,
         clock: Callable[[], float] = time.perf_counter,
+        router: RouterFactory = TaskRouter,
     ) -> None:
         """`announcer` is the one that `bus` takes birth and will from, so that it knows of the goodbye too.
 
-        `clock` measures how long the cloud's replies take.
+        `clock` measures how long the cloud's replies take. `router` makes the router of a policy, for one of your own.
         """
         self.bundle = bundle
         self.config = config
@@ -80,7 +83,7 @@ class EdgeNode:
             manifest=bundle.manifest,
             head=open_head(bundle, config.runtime),
             executor=self._executor,
-            router=TaskRouter(config.policy),
+            router=router(config.policy),
             estimates=Estimates(max_payload={each: codec.max_payload for each, codec in self._codecs.items()}),
             uplink=None,
             certificate=None if config.runtime == "int8" else bundle.certificate(),  # which is of the float head
@@ -227,8 +230,9 @@ async def open_node(
     broker: str | None = None,
     config: NodeConfig,
     connect_timeout_s: float | None = None,
+    router: RouterFactory = TaskRouter,
 ) -> AsyncIterator[EdgeNode]:
-    """A node with its own connection to `broker`, or without any.
+    """A node with its own connection to `broker`, or without any; the options are those of EdgeNode.
 
     With `connect_timeout_s` the broker must answer within it (BrokerUnavailableError, BrokerRefusedError);
     without, the node answers from the edge until the broker appears. Raises BundleError for a bundle that
@@ -236,12 +240,12 @@ async def open_node(
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     if broker is None:
-        async with EdgeNode(opened, config) as node:
+        async with EdgeNode(opened, config, router=router) as node:
             yield node
         return
     link_config = LinkConfig(BrokerAddress.parse(broker), config.node_id)
     announcer = announcer_of(opened, config)
-    async with Link(link_config, announcer) as link, EdgeNode(opened, config, link, announcer) as node:
+    async with Link(link_config, announcer) as link, EdgeNode(opened, config, link, announcer, router=router) as node:
         if connect_timeout_s is not None:
             await link.wait_connected(connect_timeout_s)
         yield node

@@ -51,6 +51,8 @@ class EdgeCloudOrchestrator:
     background: Background = field(default_factory=Background)
     probes: Probes = field(default_factory=Probes)
     _count: int = field(default=0)
+    _wanted: dict[PrivacyLevel, Route] = field(default_factory=dict)
+    """What the scores wanted last."""
 
     async def infer(self, sample: Array, request: Request) -> Outcome:
         """The one outcome of a request, by its deadline as far as the head itself allows.
@@ -65,8 +67,10 @@ class EdgeCloudOrchestrator:
         deadline = asyncio.get_running_loop().time() + request.deadline_ms / 1e3 - _MARGIN_S
         started, router = time.perf_counter(), self.router
         outlook = Outlook(self.manifest, router.policy, self.estimates)
-        state = outlook.state(request, self._obstacle())
+        state = outlook.state(request, self._obstacle(), self._wanted.get(request.privacy))
         life = Life(str(self._count), request, started, deadline, outlook, router.route(request, state))
+        if life.decision.wanted is not None:
+            self._wanted[request.privacy] = life.decision.wanted
         if life.decision.route is Route.CLOUD_ONLY:
             await self._in_the_cloud(sample, life)
         else:

@@ -22,8 +22,11 @@ class Outlook:
     policy: TaskRoutingPolicy
     estimates: Estimates
 
-    def state(self, request: Request, obstacle: str) -> RouterState:
-        """What the router decides on; `obstacle` says why the cloud is not available, empty when it is."""
+    def state(self, request: Request, obstacle: str, previous: Route | None = None) -> RouterState:
+        """What the router decides on; `obstacle` says why the cloud is not available, empty when it is.
+
+        `previous` is what the scores wanted for the last request of the same privacy.
+        """
         profile = self.manifest.profile
         return RouterState(
             cloud_available=not obstacle,
@@ -35,6 +38,7 @@ class Outlook:
             hybrid=self._predicted("tail", request),
             cloud=self._predicted("full", request),
             withheld=self._withheld(),
+            previous=previous,
         )
 
     def point(self, part: Part, request: Request) -> OperatingPoint | None:

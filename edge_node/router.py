@@ -17,6 +17,8 @@ PRIVACY_SCORES = {
     PrivacyLevel.CONFIDENTIAL: 0.7,
     PrivacyLevel.RESTRICTED: 1.0,
 }
+THRESHOLD_MARGIN = 0.03
+"""By so much must a score cross one of the policy's thresholds to change what the last request was given."""
 _ACCURACY_GAP_FULL = 0.10
 """An exit that is this much less accurate than the cloud has a complexity score of 0."""
 
@@ -64,6 +66,8 @@ class RouterState:
     """Why the cloud is not available, where it is not."""
     withheld: Mapping[Route, str] = field(default_factory=dict)
     """Shipping routes whose every operating point the policy keeps on the device, and why."""
+    previous: Route | None = None
+    """What the scores wanted for the last request of the same privacy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Decision:
     route: Route
     reason: str
     scores: Scores | None = None
+    wanted: Route | None = None
+    """What the scores wanted, whether or not it was open."""
 
 
 class TaskRouter:
@@ -110,22 +116,26 @@ class TaskRouter:
         if self.policy.pinned is not None:
             wanted, reason = self.policy.pinned, "pinned by the policy"
         else:
-            wanted, where = self._wanted(preference)
+            wanted, where = self._wanted(preference, state.previous)
             reason = f"edge preference {preference:.2f} {where}"
         route = _nearest(wanted, state, ways)
         if route is not wanted:
             why = f" {closed[wanted]}" if wanted in closed else " is not open"
             reason = f"{reason}, {wanted}{why}"
-        return Decision(route, reason, scores)
+        return Decision(route, reason, scores, wanted)
 
-    def _wanted(self, preference: float) -> tuple[Route, str]:
-        """What a weighted score wants, and where it lies by the policy's thresholds."""
+    def _wanted(self, preference: float, previous: Route | None) -> tuple[Route, str]:
+        """What a weighted score wants, and where it lies by the policy's thresholds.
+
+        Each is crossed only by more than a margin, so that a score beside one does not take requests back and forth.
+        """
         low, high = self.policy.cloud_preference, self.policy.edge_preference
-        if preference > high:
-            return Route.EDGE_ONLY, f"above {high:g}"
-        if preference < low:
-            return Route.CLOUD_ONLY, f"below {low:g}"
-        return Route.HYBRID_SPLIT, f"within {low:g} to {high:g}"
+        if preference > high + _off(previous, Route.EDGE_ONLY):
+            return Route.EDGE_ONLY, f"above {high:g}" if preference > high else f"still about {high:g}"
+        if preference < low - _off(previous, Route.CLOUD_ONLY):
+            return Route.CLOUD_ONLY, f"below {low:g}" if preference < low else f"still about {low:g}"
+        inside = low <= preference <= high
+        return Route.HYBRID_SPLIT, f"{'within' if inside else 'still about'} {low:g} to {high:g}"
 
     def scores(self, request: Request, state: RouterState) -> Scores:
         """The four factors in [0, 1], higher preferring the edge, and their weighted sum."""
@@ -182,6 +192,13 @@ def _nearest(wanted: Route, state: RouterState, ways: Mapping[Route, Prediction]
     if wanted is Route.HYBRID_SPLIT and in_bundle and state.has_exit:
         return Route.EDGE_ONLY  # it is over a limit
     return next(iter(ways))
+
+
+def _off(previous: Route | None, route: Route) -> float:
+    """How far beyond a threshold a score must be to change from the previous route to another."""
+    if previous is None:
+        return 0.0
+    return -THRESHOLD_MARGIN if previous is route else THRESHOLD_MARGIN
 
 
 def _unit(value: float) -> float:

@@ -119,7 +119,7 @@ async def staged(
             for number, tail in enumerate(tails)
         ]
         bus = await stack.enter_async_context(MemoryBus(broker, announcer))
-        node = inline(EdgeNode(bundle, config, bus, announcer, asyncio.get_running_loop().time))
+        node = inline(EdgeNode(bundle, config, bus, announcer, clock=asyncio.get_running_loop().time))
         await stack.enter_async_context(node)
         await node.wait_for_cloud()
         await asyncio.sleep(0)

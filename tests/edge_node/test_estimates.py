@@ -138,6 +138,14 @@ def test_a_link_that_got_worse_is_known_at_once_and_one_that_got_better_after_th
     assert believed[-1] < 200
 
 
+@given(st.floats(5, 2000), st.floats(5, 2000), st.integers(60, 600))
+def test_a_step_is_followed_without_overshooting(before: float, after: float, size: int) -> None:
+    link = LinkEstimate()
+    for ms in [before] * 10 + [after] * 15:
+        link.observe(size, ms)
+        assert min(before, after) * 0.999 <= link.line.ms(size) <= max(before, after) * 1.001
+
+
 def test_no_answer_is_news_only_where_one_was_due() -> None:
     link = LinkEstimate()
     for _ in range(10):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge_node.estimates import Prediction
-from edge_node.router import Decision, Request, RouterState, TaskRouter
+from edge_node.router import THRESHOLD_MARGIN, Decision, Request, RouterState, TaskRouter
 from schemas.errors import ConfigError
 from schemas.policy import PrivacyLevel, Route, TaskRoutingPolicy
 
@@ -30,6 +31,7 @@ states = st.builds(
     full_accuracy=st.none() | shares,
     hybrid=st.none() | predictions,
     cloud=st.none() | predictions,
+    previous=st.none() | st.sampled_from(list(Route)),
 )
 requests = st.builds(
     Request,
@@ -207,6 +209,31 @@ def test_an_exit_too_large_or_too_weak_prefers_the_cloud() -> None:
         for state in (even, replace(even, head_mb=11), replace(even, exit_accuracy=0.85), replace(even, has_exit=False))
     ]
     assert complexities == pytest.approx([1, 0, 0.5, 0])
+
+
+@given(policies(), requests, states, st.lists(st.floats(-1, 1), min_size=2, max_size=20))
+def test_a_score_that_shakes_beside_a_threshold_switches_once_at_most(
+    policy: TaskRoutingPolicy, request: Request, state: RouterState, noise: list[float]
+) -> None:
+    policy = policy.model_copy(update={"pinned": None, "latency_weight": 1.0})
+    latency = policy.latency_threshold_ms
+    shake = 0.9 * THRESHOLD_MARGIN * latency  # of scores, the difference of two stays below the margin
+    request = replace(request, deadline_ms=1e6, max_cost=None, privacy=PrivacyLevel.PUBLIC)
+    wanted: list[Route | None] = []
+    for each in noise:
+        shaken = Prediction(latency + each * shake, 1e-5)
+        previous = wanted[-1] if wanted else state.previous
+        whole = replace(state, cloud_available=True, has_exit=True, hybrid=shaken, cloud=shaken, previous=previous)
+        wanted.append(route(policy, request, whole).wanted)
+    assert sum(one is not two for one, two in pairwise(wanted)) <= 1
+
+
+def test_what_is_kept_for_the_margin_alone_says_so() -> None:
+    near = replace(GOOD, hybrid=Prediction(102, 1e-5), exit_accuracy=0.80)
+    assert "0.30" in route(TaskRoutingPolicy(), Request(), near).reason
+    decision = route(TaskRoutingPolicy(), Request(), replace(near, previous=Route.CLOUD_ONLY))
+    assert (decision.route, decision.reason) == (Route.CLOUD_ONLY, "edge preference 0.30 still about 0.3")
+    assert route(TaskRoutingPolicy(), Request(), near).route is Route.HYBRID_SPLIT
 
 
 def test_plain_text_is_taken_for_its_level_and_nonsense_for_none() -> None:
